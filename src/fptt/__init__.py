@@ -1,0 +1,20 @@
+"""fptt: train recurrent networks where the data is, by Forward Propagation Through Time."""
+
+from fptt.errors import FpttError, InputError
+from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network, ReLU
+from fptt.program import Program, build
+from fptt.rules import (
+    BPTT,
+    FPTT,
+    SGD,
+    TBPTT,
+    Adam,
+    Auxiliary,
+    CosineSchedule,
+    EveryStep,
+    Last,
+    PlateauSchedule,
+    StepSchedule,
+)
+
+__version__ = "0.1.0"

@@ -1,0 +1,21 @@
+"""The errors that users see. Each class carries the exit code of the command line."""
+
+
+class FpttError(Exception):
+    """The work failed (a full disk, a loss that became NaN, ...)."""
+
+    exit_code = 1
+
+
+class InputError(FpttError, ValueError):
+    """The caller gave something that cannot be used; the message says what to give instead."""
+
+    exit_code = 2
+
+
+class NumericalError(FpttError, ArithmeticError):
+    """NaN or Inf appeared; training stopped and the last good state was kept."""
+
+
+class SaveError(FpttError, OSError):
+    """A file could not be written; what was there before is untouched."""

@@ -1,0 +1,156 @@
+"""What every layer of a network has in common.
+
+A layer says which parameters it has and writes its own forward and backward operations into a
+program through a `Layout`, which hands out buffers and takes operations. It knows nothing of who
+runs the program. There are two kinds:
+
+- `Recurrent` layers run inside the loop over the steps of a part and keep histories.
+- `FeedForward` layers work on rows: one step (`x.at(0)`), all steps of a part (`x.all()`), or each
+  row's last step (`x.last()`). The same three methods serve all places.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fptt.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fptt.program.ir import Buffer, Ref
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """Shape of a trainable tensor and the distribution that it starts from.
+
+    Attributes:
+        shape: as PyTorch stores it.
+        bound: half width of the uniform distribution, or None for the standard normal one.
+        draws: how many independent draws are added. Two for the one bias of LSTM and RNN: PyTorch
+            has two biases there, of which only the sum acts.
+    """
+
+    shape: tuple[int, ...]
+    bound: float | None
+    draws: int = 1
+
+    def initial(self, rng: np.random.Generator) -> Array:
+        """Draws a float64 array."""
+        if self.bound is None:
+            return rng.standard_normal(self.shape)
+        return sum(
+            (rng.uniform(-self.bound, self.bound, self.shape) for _ in range(self.draws)),
+            start=np.zeros(self.shape),
+        )
+
+
+class Layout(Protocol):
+    """What a layer may ask of the program that it is being written into."""
+
+    #: the layer's number in the network
+    index: int
+
+    @property
+    def random_state(self) -> Buffer:
+        """The key and the counter of dropout."""
+
+    def parameter(self, name: str) -> Buffer:
+        """The layer's own parameter."""
+
+    def gradient(self, name: str) -> Buffer | None:
+        """Where its gradient goes, or None if it does not train."""
+
+    def history(self, name: str, width: int, *, carried: bool = False) -> Buffer:
+        """A buffer [steps, batch, width]; with `carried`, a slot before the first step."""
+
+    def rows(self, name: str, width: int) -> Buffer:
+        """A scratch buffer [batch, width]."""
+
+    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref], **attrs: object
+             ) -> None:
+        """Appends one operation to the routine that is being written."""
+
+
+class Layer:
+    """Base of all layers. Subclasses are frozen dataclasses, so they compare and print well."""
+
+    recurrent: ClassVar[bool] = False
+    #: works in the memory of its input when it may
+    in_place: ClassVar[bool] = False
+
+    def parameters(self) -> Mapping[str, Parameter]:
+        """The layer's parameters by name, in the order in which they are drawn and stored."""
+        return {}
+
+    def width(self, inputs: int | None) -> int:
+        """The number of outputs when the layer below has `inputs` outputs; checks that it fits."""
+        raise NotImplementedError
+
+
+class FeedForward(Layer):
+    """A layer without memory of earlier steps."""
+
+    def forward(self, e: Layout, x: Ref, y: Ref, *, training: bool) -> None:
+        """Writes y from x."""
+        raise NotImplementedError
+
+    def parameter_gradients(self, e: Layout, x: Ref, dy: Ref, *, accumulate: bool) -> None:
+        """Writes (or adds to) the gradients of the layer's own parameters."""
+
+    def input_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref, start: Ref | None) -> None:
+        """Writes dx = (start or 0) + the gradient that dy sends to the layer's input."""
+        raise NotImplementedError
+
+
+class Recurrent(Layer):
+    """A layer whose state (h, and whatever else) goes on from step to step."""
+
+    recurrent = True
+    hidden: int
+
+    def allocate(self, e: Layout) -> None:
+        """Asks for the histories that the backward pass needs."""
+        raise NotImplementedError
+
+    def state(self, e: Layout) -> tuple[Buffer, ...]:
+        """The carried histories, h first."""
+        raise NotImplementedError
+
+    def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
+        """One step; `before` is -1 in training and 0 where the state is updated in place."""
+        raise NotImplementedError
+
+    def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
+        """Gradients that go on from step to step backwards, that of h first."""
+        raise NotImplementedError
+
+    def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
+        """One step back; dx, if wanted, becomes (start or 0) + the gradient of the input."""
+        raise NotImplementedError
+
+    def parameter_gradients(self, e: Layout, x: Ref) -> None:
+        """After the reverse loop: the gradients of the parameters as products over all steps."""
+        raise NotImplementedError
+
+
+def check_size(owner: str, name: str, value: object) -> None:
+    """Raises InputError unless value is an integer of at least 1."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
+
+
+def check_fit(owner: str, expected: int, inputs: int | None) -> None:
+    """Raises InputError unless the layer below delivers what this layer takes."""
+    if inputs is not None and inputs != expected:
+        raise InputError(
+            f"{owner} takes {expected} inputs, but the layer below delivers {inputs}; "
+            f"make the two equal"
+        )

@@ -1,0 +1,97 @@
+"""Long short-term memory (Hochreiter & Schmidhuber, 1997), with PyTorch's gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, check_size
+
+if TYPE_CHECKING:
+    from fptt.program.ir import Buffer, Ref
+
+
+@dataclass(frozen=True)
+class LSTM(Recurrent):
+    """A layer of LSTM cells.
+
+        a_t = x_t W_ih^T + h_{t-1} W_hh^T + b,    a = [a_i a_f a_g a_o]
+        i, f, o = sigmoid(a_i, a_f, a_o),   g = tanh(a_g)
+        c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)
+
+    Kept for the backward pass, per step and sample: the four gates, c and h (6 H numbers).
+    tanh(c) is computed again, and the gates' memory then takes the gradient of a.
+
+    Args:
+        inputs: I, features per step.
+        hidden: H, cells.
+
+    Parameters: weight_ih [4H, I], weight_hh [4H, H], bias [4H], drawn uniformly within
+    1/sqrt(H); the bias is the sum of two draws because PyTorch adds two biases.
+
+    Raises:
+        InputError: a size below 1.
+
+    Example:
+        >>> LSTM(28, 128).parameters()["weight_hh"].shape
+        (512, 128)
+    """
+
+    inputs: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        check_size("LSTM", "inputs", self.inputs)
+        check_size("LSTM", "hidden", self.hidden)
+
+    def parameters(self) -> Mapping[str, Parameter]:
+        h, bound = self.hidden, self.hidden**-0.5
+        return {
+            "weight_ih": Parameter((4 * h, self.inputs), bound),
+            "weight_hh": Parameter((4 * h, h), bound),
+            "bias": Parameter((4 * h,), bound, draws=2),
+        }
+
+    def width(self, inputs: int | None) -> int:
+        check_fit(f"LSTM({self.inputs}, {self.hidden})", self.inputs, inputs)
+        return self.hidden
+
+    def allocate(self, e: Layout) -> None:
+        e.history("gates", 4 * self.hidden)
+        self.state(e)
+
+    def state(self, e: Layout) -> tuple[Buffer, ...]:
+        return (
+            e.history("h", self.hidden, carried=True),
+            e.history("c", self.hidden, carried=True),
+        )
+
+    def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
+        gates = e.history("gates", 4 * self.hidden).at(0)
+        h, c = self.state(e)
+        e.emit("affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None],
+               [gates])
+        e.emit("affine", [h.at(before), e.parameter("weight_hh").whole, None, gates], [gates])
+        e.emit("lstm_forward", [gates, c.at(before)], [gates, c.at(0), h.at(0)])
+
+    def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
+        return e.rows("dh", self.hidden), e.rows("dc", self.hidden)
+
+    def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
+        gates = e.history("gates", 4 * self.hidden).at(0)
+        c = e.history("c", self.hidden, carried=True)
+        dh, dc = (buffer.whole for buffer in self.gradient_state(e))
+        e.emit("lstm_backward", [gates, c.at(-1), c.at(0), dh, dc], [gates, dc])
+        if dx is not None:
+            e.emit("product", [gates, e.parameter("weight_ih").whole, start], [dx])
+        e.emit("product", [gates, e.parameter("weight_hh").whole, None], [dh])
+
+    def parameter_gradients(self, e: Layout, x: Ref) -> None:
+        da = e.history("gates", 4 * self.hidden).all()
+        h_before = e.history("h", self.hidden, carried=True).all(-1)
+        for name, source in (("weight_ih", x), ("weight_hh", h_before)):
+            if gradient := e.gradient(name):
+                e.emit("weight_gradient", [da, source, None], [gradient.whole])
+        if gradient := e.gradient("bias"):
+            e.emit("bias_gradient", [da, None], [gradient.whole])

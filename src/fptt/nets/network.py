@@ -1,0 +1,144 @@
+"""A network: layers one upon another, each with its number, as in nn.Sequential."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+import numpy as np
+
+from fptt.errors import InputError
+from fptt.nets.dropout import Dropout
+from fptt.nets.embedding import Embedding
+from fptt.nets.gru import GRU
+from fptt.nets.layer import Array, FeedForward, Layer, Parameter, Recurrent
+from fptt.nets.linear import Linear
+from fptt.nets.lstm import LSTM
+from fptt.nets.relu import ReLU
+from fptt.nets.rnn import RNN
+
+LAYERS: Mapping[str, type[Layer]] = {
+    layer.__name__: layer for layer in (LSTM, GRU, RNN, Linear, ReLU, Dropout, Embedding)
+}
+
+
+class Network:
+    """A stack of layers.
+
+    Args:
+        layers: from the input upwards. Widths must fit; Embedding comes first or not at all.
+        weights: parameter name -> array, where the network should start from known weights
+            (all of them); without, `initial` draws them.
+
+    Attributes:
+        layers: the layers, a tuple.
+        tokens: size of the vocabulary where the input is whole numbers, otherwise None.
+        inputs: features per step (1 for tokens).
+        outputs: width of the top layer.
+
+    Raises:
+        InputError: no layers, something that is no layer, widths that do not fit, or weights of
+            another network.
+
+    Example:
+        >>> net = Network([LSTM(1, 128), Linear(128, 10)])
+        >>> net.size
+        67850
+    """
+
+    def __init__(self, layers: Sequence[Layer], weights: Mapping[str, Array] | None = None) -> None:
+        if isinstance(layers, Layer) or not layers:
+            raise InputError("Network: give a list of at least one layer, "
+                             "such as [LSTM(1, 128), Linear(128, 10)]")
+        self.layers = tuple(layers)
+        width: int | None = None
+        for index, layer in enumerate(self.layers):
+            if not isinstance(layer, (Recurrent, FeedForward)):
+                raise InputError(f"Network: layer {index} is {layer!r}, which is no layer; "
+                                 f"choose from {', '.join(LAYERS)}")
+            try:
+                width = layer.width(width)
+            except InputError as error:
+                raise InputError(f"Network: layer {index}: {error}") from None
+        assert width is not None
+        self.outputs = width
+        first = self.layers[0]
+        self.tokens = first.tokens if isinstance(first, Embedding) else None
+        self.inputs = 1 if self.tokens else int(getattr(first, "inputs", 0))
+        self.weights = None
+        if weights is not None:
+            self.weights = {name: np.array(array) for name, array in weights.items()}
+            self.check_weights(self.weights)
+
+    @property
+    def parameters(self) -> dict[str, Parameter]:
+        """Every parameter by its full name, such as "0.weight_ih"."""
+        return {f"{index}.{name}": parameter
+                for index, layer in enumerate(self.layers)
+                for name, parameter in layer.parameters().items()}
+
+    @property
+    def size(self) -> int:
+        """The number of trainable numbers."""
+        return sum(int(np.prod(parameter.shape)) for parameter in self.parameters.values())
+
+    def initial(self, seed: int) -> dict[str, Array]:
+        """The weights that training starts from, float64: the given ones, or drawn from `seed`."""
+        if self.weights is not None:
+            return {name: array.astype(np.float64) for name, array in self.weights.items()}
+        rng = np.random.default_rng([seed, 0])
+        return {name: parameter.initial(rng) for name, parameter in self.parameters.items()}
+
+    def check_weights(self, weights: Mapping[str, Array]) -> None:
+        """Raises InputError unless names, shapes and values can be this network's weights."""
+        expected = self.parameters
+        if missing := [name for name in expected if name not in weights]:
+            raise InputError(f"the weights lack {', '.join(missing)}; this network is {self}")
+        if extra := [name for name in weights if name not in expected]:
+            raise InputError(f"the weights hold {', '.join(extra)}, which this network does not "
+                             f"have; this network is {self}")
+        for name, parameter in expected.items():
+            array = np.asarray(weights[name])
+            if array.shape != parameter.shape:
+                raise InputError(f"the weights of {name} have shape {list(array.shape)}, but this "
+                                 f"network ({self}) needs {list(parameter.shape)}")
+            if not np.isfinite(array.astype(np.float64)).all():
+                raise InputError(f"the weights of {name} contain NaN or Inf")
+
+    def to_config(self) -> list[dict[str, object]]:
+        """The layers as plain data, for files."""
+        return [{"layer": type(layer).__name__,
+                 **{f.name: getattr(layer, f.name) for f in fields(layer)}}  # type: ignore[arg-type]
+                for layer in self.layers]
+
+    @classmethod
+    def from_config(cls, config: Sequence[Mapping[str, object]]) -> Network:
+        """The network that `to_config` described."""
+        layers = []
+        for item in config:
+            options = dict(item)
+            kind = options.pop("layer", None)
+            if kind not in LAYERS:
+                raise InputError(f"the file names a layer {kind!r} that this version does not "
+                                 f"know; it knows {', '.join(LAYERS)}")
+            try:
+                layers.append(LAYERS[str(kind)](**options))
+            except TypeError as error:
+                raise InputError(f"the file describes a layer {kind} wrongly: {error}") from None
+        return cls(layers)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Network) and self.layers == other.layers
+
+    def __hash__(self) -> int:
+        return hash(self.layers)
+
+    def __str__(self) -> str:
+        """For example "LSTM(1, 128) - Linear(128, 10)"."""
+        return " - ".join(
+            f"{type(layer).__name__}"
+            f"({', '.join(str(getattr(layer, f.name)) for f in fields(layer))})"  # type: ignore[arg-type]
+            for layer in self.layers)
+
+    def __repr__(self) -> str:
+        return f"Network([{', '.join(map(repr, self.layers))}])"

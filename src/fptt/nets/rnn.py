@@ -1,0 +1,90 @@
+"""The plain recurrent layer with tanh (Elman, 1990)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, check_size
+
+if TYPE_CHECKING:
+    from fptt.program.ir import Buffer, Ref
+
+
+@dataclass(frozen=True)
+class RNN(Recurrent):
+    """A layer of tanh units.
+
+        a_t = x_t W_ih^T + h_{t-1} W_hh^T + b,    h_t = tanh(a_t)
+
+    Kept per step and sample: h, and the place of a, which later takes its gradient (2 H numbers).
+
+    Args:
+        inputs: I, features per step.
+        hidden: H, units.
+
+    Parameters: weight_ih [H, I], weight_hh [H, H], bias [H], drawn uniformly within 1/sqrt(H);
+    the bias is the sum of two draws, as PyTorch's two biases are.
+
+    Raises:
+        InputError: a size below 1.
+
+    Example:
+        >>> RNN(3, 5).width(3)
+        5
+    """
+
+    inputs: int
+    hidden: int
+
+    def __post_init__(self) -> None:
+        check_size("RNN", "inputs", self.inputs)
+        check_size("RNN", "hidden", self.hidden)
+
+    def parameters(self) -> Mapping[str, Parameter]:
+        h, bound = self.hidden, self.hidden**-0.5
+        return {
+            "weight_ih": Parameter((h, self.inputs), bound),
+            "weight_hh": Parameter((h, h), bound),
+            "bias": Parameter((h,), bound, draws=2),
+        }
+
+    def width(self, inputs: int | None) -> int:
+        check_fit(f"RNN({self.inputs}, {self.hidden})", self.inputs, inputs)
+        return self.hidden
+
+    def allocate(self, e: Layout) -> None:
+        e.history("a", self.hidden)
+        self.state(e)
+
+    def state(self, e: Layout) -> tuple[Buffer, ...]:
+        return (e.history("h", self.hidden, carried=True),)
+
+    def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
+        a = e.history("a", self.hidden).at(0)
+        (h,) = self.state(e)
+        e.emit("affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None], [a])
+        e.emit("affine", [h.at(before), e.parameter("weight_hh").whole, None, a], [a])
+        e.emit("rnn_forward", [a], [h.at(0)])
+
+    def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
+        return (e.rows("dh", self.hidden),)
+
+    def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
+        a = e.history("a", self.hidden).at(0)
+        (h,) = self.state(e)
+        dh = self.gradient_state(e)[0].whole
+        e.emit("rnn_backward", [h.at(0), dh], [a])
+        if dx is not None:
+            e.emit("product", [a, e.parameter("weight_ih").whole, start], [dx])
+        e.emit("product", [a, e.parameter("weight_hh").whole, None], [dh])
+
+    def parameter_gradients(self, e: Layout, x: Ref) -> None:
+        da = e.history("a", self.hidden).all()
+        (h,) = self.state(e)
+        for name, source in (("weight_ih", x), ("weight_hh", h.all(-1))):
+            if gradient := e.gradient(name):
+                e.emit("weight_gradient", [da, source, None], [gradient.whole])
+        if gradient := e.gradient("bias"):
+            e.emit("bias_gradient", [da, None], [gradient.whole])

@@ -1,0 +1,137 @@
+"""`fptt.build`: from a network, a rule and a few numbers to a verified training program."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fptt.errors import InputError
+from fptt.nets.layer import check_size
+from fptt.nets.network import Network
+from fptt.program.builder import Builder
+from fptt.program.program import Program
+from fptt.program.verify import verify
+from fptt.rules.losses import EveryStep, Last, LossSchedule, as_schedule
+from fptt.rules.optimizers import SGD, Optimizer
+from fptt.rules.rule import BPTT, Rule, check_choice
+
+DTYPES = ("float64", "float32", "bfloat16")
+
+
+def build(
+    net: Network,
+    rule: Rule,
+    optimizer: Optimizer | None = None,
+    *,
+    steps: int,
+    batch: int = 1,
+    loss: str | LossSchedule = "last",
+    criterion: str = "cross_entropy",
+    dtype: str = "float32",
+    activation_dtype: str | None = None,
+    clip: float | None = None,
+    train: Sequence[str] = ("*",),
+) -> Program:
+    """Builds and verifies the training program of a network under a rule.
+
+    Args:
+        net: the network.
+        rule: BPTT(), TBPTT(parts=..) or FPTT(parts=..).
+        optimizer: SGD or Adam; SGD(lr=0.01) by default.
+        steps: T, the longest sequence. Shorter ones keep the parts' cuts and stop early.
+        batch: the largest batch. Means use the actual sizes.
+        loss: "last", "every_step", "auxiliary", or a schedule such as Auxiliary(rate=0.1).
+        criterion: "cross_entropy" (integer targets) or "mse" (float targets).
+        dtype: "float32", "float64" or "bfloat16", of parameters, states and gradients.
+        activation_dtype: of inputs, activations and carried state; dtype by default.
+        clip: largest global norm of the update direction d, or None.
+        train: shell-style patterns of the parameters that train, such as ("1.*",) for the second
+            layer only; the others are constant and cost no gradient, lambda or running mean.
+
+    Returns:
+        The program; `print` shows it, `.memory()` and `.work()` count it, `Trainer` runs it.
+
+    Raises:
+        InputError: values that do not fit together.
+
+    Example:
+        >>> import fptt
+        >>> net = fptt.Network([fptt.LSTM(28, 128), fptt.Linear(128, 10)])
+        >>> program = build(net, fptt.FPTT(parts=7), fptt.SGD(lr=0.1), steps=28, batch=4)
+        >>> program.part_steps
+        4
+    """
+    if not isinstance(net, Network):
+        raise InputError(f"build: net is {net!r}; give a Network([...])")
+    if not isinstance(rule, Rule):
+        raise InputError(f"build: rule is {rule!r}; give BPTT(), TBPTT(parts=..) or FPTT(parts=..)")
+    optimizer = SGD() if optimizer is None else optimizer
+    if not isinstance(optimizer, Optimizer):
+        raise InputError(f"build: optimizer is {optimizer!r}; give SGD(lr=..) or Adam(lr=..)")
+    check_size("build", "steps", steps)
+    check_size("build", "batch", batch)
+    if rule.parts > steps:
+        raise InputError(f"build: {rule.parts} parts of a sequence of {steps} steps; "
+                         f"give parts <= {steps}")
+    check_choice("build", "dtype", dtype, DTYPES)
+    activation_dtype = activation_dtype or dtype
+    check_choice("build", "activation_dtype", activation_dtype, DTYPES)
+    if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < float("inf")):
+        raise InputError(f"build: clip is {clip!r}; give a norm above 0, or None")
+    if isinstance(train, str):
+        train = (train,)
+    schedule = as_schedule(loss)
+    schedule.check(criterion)  # type: ignore[arg-type]
+
+    part_steps = max(high - low for low, high in rule.bounds(steps))
+    builder = Builder(net, steps=part_steps, batch=batch, dtype=dtype,
+                      activation_dtype=activation_dtype, every_step=schedule.every_step,
+                      train=train)
+    if not builder.trained:
+        raise InputError("build: train names no parameter, so there is nothing to learn")
+    builder.write_inference()
+    builder.write_training(rule, optimizer, schedule, criterion, clip)
+    return _finish(builder, rule, optimizer, schedule, criterion, steps, clip, tuple(train))
+
+
+def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
+                    dtype: str = "float32") -> Program:
+    """A program that only infers, one step at a time, on a batch of its own size.
+
+    Its arena holds the parameters, one step's activations and the state; it serves evaluation,
+    which may use larger batches than training does.
+
+    Args:
+        net: the network.
+        batch: the largest batch.
+        every_step: whether outputs of every step are wanted, or those of the last step.
+        dtype: as in `build`.
+
+    Raises:
+        InputError: values that do not fit together.
+
+    Example:
+        >>> import fptt
+        >>> net = fptt.Network([fptt.LSTM(28, 128), fptt.Linear(128, 10)])
+        >>> sorted(build_inference(net, batch=64).routines)
+        ['begin_inference', 'infer', 'readout']
+    """
+    check_size("build_inference", "batch", batch)
+    check_choice("build_inference", "dtype", dtype, DTYPES)
+    builder = Builder(net, steps=1, batch=batch, dtype=dtype, activation_dtype=dtype,
+                      every_step=every_step, inference_only=True)
+    builder.write_inference()
+    return _finish(builder, BPTT(), SGD(), EveryStep() if every_step else Last(), "cross_entropy",
+                   1, None, ())
+
+
+def _finish(builder: Builder, rule: Rule, optimizer: Optimizer, schedule: LossSchedule,
+            criterion: str, steps: int, clip: float | None, train: tuple[str, ...]) -> Program:
+    program = Program(
+        net=builder.net, rule=rule, optimizer=optimizer, schedule=schedule, criterion=criterion,
+        steps=steps, batch=builder.batch, part_steps=builder.part_steps, dtype=builder.dtype,
+        activation_dtype=builder.activation_dtype, clip=clip, train=train,
+        buffers=builder.buffers, routines=builder.routines, output=builder.values[-1],
+        trained=tuple(name for name, _, _ in builder.trained),
+    )
+    verify(program)
+    return program

@@ -1,0 +1,128 @@
+"""Parameter updates: optimizers, alone and inside the FPTT wrapper, and gradient clipping."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fptt.program.ops import Array, Work, op
+
+#: optimizer -> (mul, add, trans) of one element, and scalar divisions of one tensor
+_OPTIMIZER_WORK = {"sgd": (1, 1, 0, 0), "momentum": (2, 2, 0, 0), "adam": (8, 4, 1, 1)}
+
+
+def _direction(theta: Array, g: Array, lam: Array, mean: Array, alpha: float, mode: str) -> Array:
+    """Gradient of the loss plus R(t): g - w lambda + alpha (theta - mean)."""
+    pull = lam if mode == "code" else 0.5 * lam
+    return g - pull + alpha * (theta - mean)
+
+
+def _step(theta: Array, d: Array, lr: Array, first: Array | None, second: Array | None,
+          correction: Array | None, attrs: Mapping[str, Any]
+          ) -> tuple[Array, Array | None, Array | None]:
+    """One step of the optimizer: new theta and the new moments."""
+    if attrs["optimizer"] == "sgd":
+        return theta - lr * d, None, None
+    assert first is not None
+    if attrs["optimizer"] == "momentum":
+        first = attrs["momentum"] * first + d
+        return theta - lr * first, first, None
+    assert second is not None and correction is not None
+    beta1, beta2 = attrs["beta1"], attrs["beta2"]
+    first = beta1 * first + (1 - beta1) * d
+    second = beta2 * second + (1 - beta2) * d * d
+    rate = lr / correction[0]
+    step = rate * first / (np.sqrt(second / correction[1]) + attrs["epsilon"])
+    return theta - step, first, second
+
+
+def _update_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+                 ) -> dict[str, Work]:
+    mul, add, trans, scalar_mul = _OPTIMIZER_WORK[attrs["optimizer"]]
+    if "factor" in given:
+        mul += 1
+    if "lam" in given:
+        paper = attrs["mode"] == "paper"
+        if not attrs["directed"]:
+            mul, add = mul + 1 + paper, add + 3
+        # lambda' = lambda - alpha (theta' - m); m' = (1 - beta) m + beta theta' - beta/alpha lambda'
+        mul, add = mul + 4 + paper, add + 4
+    return {"EWO-SGD": Work(mul, add, trans) * d["size"] + Work(mul=scalar_mul)}
+
+
+@op("theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* first_out?:* "
+    "second_out?:*", main_class="EWO-SGD", attrs="optimizer momentum beta1 beta2 epsilon",
+    in_place="theta=theta_out first=first_out second=second_out", work=_update_work)
+def update(theta: Array, g: Array, lr: Array, factor: Array | None, first: Array | None,
+           second: Array | None, correction: Array | None, **attrs: Any
+           ) -> tuple[Array, Array | None, Array | None]:
+    """theta' = the optimizer's step along g (times the clipping factor).
+
+    sgd: theta - lr g. momentum: v' = mu v + g, theta - lr v'. adam (Kingma & Ba, 2015):
+    m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, theta - lr (m'/q1) / (sqrt(v'/q2) + eps),
+    with q = 1 - b^n kept in `correction`.
+    """
+    return _step(theta, g if factor is None else g * factor, lr, first, second, correction, attrs)
+
+
+@op("theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* "
+    "lam_out:* mean_out:* first_out?:* second_out?:*", main_class="EWO-SGD",
+    attrs="optimizer momentum beta1 beta2 epsilon alpha beta mode directed", work=_update_work,
+    in_place="theta=theta_out lam=lam_out mean=mean_out first=first_out second=second_out")
+def fptt_update(theta: Array, g: Array, lam: Array, mean: Array, lr: Array,
+                factor: Array | None, first: Array | None, second: Array | None,
+                correction: Array | None, **attrs: Any) -> tuple[Array | None, ...]:
+    """The update of FPTT, one pass over memory.
+
+        d = g - lambda + alpha (theta - m)            (lambda/2 in mode "paper")
+        theta' = optimizer(theta, d)
+        lambda' = lambda - alpha (theta' - m)         (lambda/2 - ... in mode "paper")
+        m' = (1 - beta) m + beta theta' - (beta/alpha) lambda'
+
+    With `directed`, g is d already (clipping needs d of all tensors first).
+    """
+    alpha, beta, mode = attrs["alpha"], attrs["beta"], attrs["mode"]
+    d = g if attrs["directed"] else _direction(theta, g, lam, mean, alpha, mode)
+    if factor is not None:
+        d = d * factor
+    theta_out, first, second = _step(theta, d, lr, first, second, correction, attrs)
+    kept = lam if mode == "code" else 0.5 * lam
+    lam_out = kept - alpha * (theta_out - mean)
+    mean_out = (1 - beta) * mean + beta * theta_out - (beta / alpha) * lam_out
+    return theta_out, lam_out, mean_out, first, second
+
+
+@op("theta:* g:* lam:* mean:* -> d:*", main_class="EWO-SGD", attrs="alpha mode", in_place="g=d",
+    work=lambda d, attrs, given: {
+        "EWO-SGD": Work(mul=1 + (attrs["mode"] == "paper"), add=3) * d["size"]})
+def fptt_direction(theta: Array, g: Array, lam: Array, mean: Array, *, alpha: float, mode: str
+                   ) -> Array:
+    """d = g - lambda + alpha (theta - m): the first line of `fptt_update` alone."""
+    return _direction(theta, g, lam, mean, alpha, mode)
+
+
+@op("d:* start?:1 -> total:1", main_class="EWO-SGD", in_place="start=total",
+    work=lambda d, attrs, given: {
+        "EWO-SGD": Work(mul=d["size"], add=d["size"] - ("start" not in given))})
+def square_sum(d: Array, start: Array | None) -> Array:
+    """total = start + the sum of d^2."""
+    total = (d * d).sum().reshape(1) if d.dtype != object else np.array([(d * d).sum()])
+    return total if start is None else total + start
+
+
+@op("total:1 -> factor:1", main_class="EWO-SGD", attrs="clip", parallel=False,
+    in_place="total=factor", work=lambda d, attrs, given: {"EWO-SGD": Work(1, 1, 1)})
+def clip_factor(total: Array, *, clip: float) -> Array:
+    """factor = min(1, clip / (sqrt(total) + 1e-6)), as PyTorch clips the global norm."""
+    return np.minimum(clip / (np.sqrt(total) + 1e-6), 1)
+
+
+@op("correction:2 -> correction_out:2", main_class="EWO-SGD", attrs="beta1 beta2",
+    in_place="correction=correction_out", parallel=False,
+    work=lambda d, attrs, given: {"EWO-SGD": Work(2, 2, 0)})
+def adam_correction(correction: Array, *, beta1: float, beta2: float) -> Array:
+    """q' = b q + (1 - b) for both moments: q = 1 - b^n without a power and without cancellation."""
+    q1, q2 = correction
+    return np.array([beta1 * q1 + (1 - beta1), beta2 * q2 + (1 - beta2)], correction.dtype)

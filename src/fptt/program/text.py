@@ -1,0 +1,50 @@
+"""A program as text, for people, for reviews and for golden tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fptt.program.ir import Buffer, Loop, Op
+
+if TYPE_CHECKING:
+    from fptt.program.program import Program
+
+
+def text(program: Program) -> str:
+    """Header, buffers with their places, and the routines."""
+    lines = [
+        f"program {program.net}",
+        f"  rule {program.rule}",
+        f"  optimizer {program.optimizer}, clip {program.clip}",
+        f"  loss {program.schedule}, {program.criterion}",
+        f"  steps {program.steps}, longest part {program.part_steps}, batch {program.batch}, "
+        f"{program.dtype}, activations {program.activation_dtype}",
+        f"  arena {program.plan.arena_bytes} bytes, the first {program.plan.learned_bytes} "
+        f"are the state of learning",
+        "",
+        "buffers",
+    ]
+    lines += [_buffer(buffer, program.plan.offsets[buffer.name])
+              for buffer in program.buffers.values()]
+    for routine in program.routines.values():
+        lines += ["", routine.name]
+        for item in routine.body:
+            if isinstance(item, Loop):
+                lines.append(f"  for t in {'reversed(steps)' if item.reverse else 'steps'}:")
+                lines += [f"    {_op(op)}" for op in item.body]
+            else:
+                lines.append(f"  {_op(item)}")
+    return "\n".join(lines) + "\n"
+
+
+def _buffer(buffer: Buffer, offset: int) -> str:
+    shape = "x".join(map(str, buffer.shape)) or "1"
+    lead = f", slot 0 carried ({buffer.lead})" if buffer.lead else ""
+    return f"  {offset:>9} {buffer.name:<20} {buffer.role:<16} {buffer.dtype} {shape}{lead}"
+
+
+def _op(op: Op) -> str:
+    outputs = ", ".join("-" if ref is None else str(ref) for ref in op.outputs)
+    inputs = ", ".join("-" if ref is None else str(ref) for ref in op.inputs)
+    attrs = "".join(f", {name}={value!r}" for name, value in op.attrs.items())
+    return f"{outputs} = {op.kind}({inputs}{attrs})"

@@ -1,0 +1,46 @@
+"""What a learning rule may ask of the program that it is being written into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from fptt.program.ir import Buffer, Ref
+
+
+class Emitter(Protocol):
+    """The part of the builder that rules, losses and optimizers see."""
+
+    #: name, parameter and gradient of everything that trains
+    trained: Sequence[tuple[str, Buffer, Buffer]]
+    #: dtype of scalars that steer the update; never below float32
+    control_dtype: str
+
+    def buffer(self, name: str, inner: tuple[int, ...], role: str, *, dtype: str | None = None,
+               batch: bool = False) -> Buffer:
+        """Declares a buffer, or finds the one of this name."""
+
+    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref | None],
+             **attrs: object) -> None:
+        """Appends one operation to the routine that is being written."""
+
+
+class SourceEmitter(Emitter, Protocol):
+    """What a gradient source sees besides: the network's steps, forwards and backwards."""
+
+    def loop(self, *, reverse: bool = False) -> AbstractContextManager[None]:
+        """Operations emitted inside are repeated for the steps of the part."""
+
+    def forward_layers(self) -> None:
+        """One step of all layers up to the last recurrent one, histories kept."""
+
+    def start_gradients(self) -> None:
+        """Zero where gradients add up."""
+
+    def backward_layers(self) -> None:
+        """One step back through the same layers."""
+
+    def recurrent_gradients(self) -> None:
+        """The parameter gradients of recurrent layers, as products over all steps."""
