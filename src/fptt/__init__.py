@@ -17,4 +17,6 @@ from fptt.rules import (
     StepSchedule,
 )
 
+from fptt.trainer import Trainer
+
 __version__ = "0.1.0"

@@ -40,9 +40,7 @@ class Dropout(FeedForward):
 
     def width(self, inputs: int | None) -> int:
         if inputs is None:
-            raise InputError(
-                "Dropout cannot be the first layer; put Linear or a recurrent layer below"
-            )
+            raise InputError("Dropout cannot take tokens; put Embedding below")
         return inputs
 
     def forward(self, e: Layout, x: Ref, y: Ref, *, training: bool) -> None:

@@ -34,6 +34,7 @@ class Network:
         layers: the layers, a tuple.
         tokens: size of the vocabulary where the input is whole numbers, otherwise None.
         inputs: features per step (1 for tokens).
+        widths: width of every layer's output.
         outputs: width of the top layer.
 
     Raises:
@@ -51,20 +52,25 @@ class Network:
             raise InputError("Network: give a list of at least one layer, "
                              "such as [LSTM(1, 128), Linear(128, 10)]")
         self.layers = tuple(layers)
-        width: int | None = None
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, (Recurrent, FeedForward)):
                 raise InputError(f"Network: layer {index} is {layer!r}, which is no layer; "
                                  f"choose from {', '.join(LAYERS)}")
-            try:
-                width = layer.width(width)
-            except InputError as error:
-                raise InputError(f"Network: layer {index}: {error}") from None
-        assert width is not None
-        self.outputs = width
         first = self.layers[0]
         self.tokens = first.tokens if isinstance(first, Embedding) else None
-        self.inputs = 1 if self.tokens else int(getattr(first, "inputs", 0))
+        sized = [layer for layer in self.layers if layer.parameters()]
+        if not sized:
+            raise InputError(f"Network: {self} has nothing to learn; add a layer with parameters")
+        self.inputs = 1 if self.tokens else int(getattr(sized[0], "inputs", 0))
+        widths: list[int] = []
+        for index, layer in enumerate(self.layers):
+            below = widths[-1] if widths else None if self.tokens else self.inputs
+            try:
+                widths.append(layer.width(below))
+            except InputError as error:
+                raise InputError(f"Network: layer {index}: {error}") from None
+        self.widths = tuple(widths)
+        self.outputs = widths[-1]
         self.weights = None
         if weights is not None:
             self.weights = {name: np.array(array) for name, array in weights.items()}

@@ -25,7 +25,7 @@ class ReLU(FeedForward):
 
     def width(self, inputs: int | None) -> int:
         if inputs is None:
-            raise InputError("ReLU cannot be the first layer; put Linear or a recurrent layer below")
+            raise InputError("ReLU cannot take tokens; put Embedding below")
         return inputs
 
     def forward(self, e: Layout, x: Ref, y: Ref, *, training: bool) -> None:

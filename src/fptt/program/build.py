@@ -94,7 +94,7 @@ def build(
 
 
 def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
-                    dtype: str = "float32") -> Program:
+                    dtype: str = "float32", criterion: str = "cross_entropy") -> Program:
     """A program that only infers, one step at a time, on a batch of its own size.
 
     Its arena holds the parameters, one step's activations and the state; it serves evaluation,
@@ -104,7 +104,7 @@ def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
         net: the network.
         batch: the largest batch.
         every_step: whether outputs of every step are wanted, or those of the last step.
-        dtype: as in `build`.
+        dtype, criterion: as in `build`.
 
     Raises:
         InputError: values that do not fit together.
@@ -120,7 +120,7 @@ def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
     builder = Builder(net, steps=1, batch=batch, dtype=dtype, activation_dtype=dtype,
                       every_step=every_step, inference_only=True)
     builder.write_inference()
-    return _finish(builder, BPTT(), SGD(), EveryStep() if every_step else Last(), "cross_entropy",
+    return _finish(builder, BPTT(), SGD(), EveryStep() if every_step else Last(), criterion,
                    1, None, ())
 
 

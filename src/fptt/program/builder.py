@@ -100,18 +100,11 @@ class Builder:
             if layer.in_place and isinstance(below, FeedForward):
                 self.values.append(self.values[-1])
                 continue
-            width = self._width(index)
+            width = self.net.widths[index]
             if index < self.body_end or self.every_step:
                 self.values.append(e.history("y", width))
             else:
                 self.values.append(self.buffer(f"{index}.y", (width,), Role.ACTIVATION, batch=True))
-
-    def _width(self, index: int) -> int:
-        width: int | None = None
-        for layer in self.net.layers[: index + 1]:
-            width = layer.width(width)
-        assert width is not None
-        return width
 
     @contextmanager
     def routine(self, name: str) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -40,9 +41,17 @@ class Frame:
         """Rows whose sequence ends in this part."""
         return self.rows[0] - self.rows_after
 
-    def last_steps(self) -> list[int]:
+    @property
+    def ragged(self) -> bool:
+        """Whether some rows end before the part does."""
+        return self.rows[-1] != self.rows[0]
+
+    @cached_property
+    def last_steps(self) -> tuple[int, ...]:
         """Of every row, the last step (counted in the part) that it takes."""
-        return [max(t for t, n in enumerate(self.rows) if n > row) for row in range(self.rows[0])]
+        ends = [(n, t) for t, n in enumerate(self.rows) if t + 1 == self.steps
+                or self.rows[t + 1] < n]
+        return tuple(next(t for n, t in reversed(ends) if n > row) for row in range(self.rows[0]))
 
 
 def frames(program: Program, lengths: Sequence[int]) -> Iterator[Frame]:

@@ -130,7 +130,7 @@ def plan(buffers: Iterable[Buffer], routines: Mapping[str, Routine]) -> Plan:
         offsets[buffer.name] = offset
         arena = max(arena, offset + buffer.bytes)
         placed.append(buffer)
-    return Plan(offsets, _aligned(arena), learned, _aligned(const))
+    return Plan(offsets, _aligned(arena), _aligned(learned), _aligned(const))
 
 
 def memory_table(buffers: Iterable[Buffer], planned: Plan) -> Memory:

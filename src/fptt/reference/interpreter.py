@@ -122,9 +122,11 @@ class Interpreter:
             chosen = view[first + t, :rows]
         elif ref.index == "initial":
             chosen = view[first - 1, :rows]
+        elif ref.index == "last" and not frame.ragged:
+            chosen = view[first + frame.steps - 1, :rows]
         elif ref.index == "last":
-            chosen = view[[first + step for step in frame.last_steps()], range(rows)]
-        elif frame.rows[-1] == rows:
+            chosen = view[[first + step for step in frame.last_steps], range(rows)]
+        elif not frame.ragged:
             chosen = view[first:first + frame.steps, :rows].reshape(-1, *buffer.inner)
         else:
             chosen = np.concatenate([view[first + s, :n] for s, n in enumerate(frame.rows)])
@@ -157,6 +159,6 @@ def _place(op: Op, frame: Frame, t: int | None) -> Place:
         steps = np.repeat(np.arange(frame.steps) + frame.begin, frame.rows)
     else:
         rows = np.arange(frame.rows[0])
-        steps = np.array(frame.last_steps()) + frame.begin
+        steps = np.array(frame.last_steps) + frame.begin
     return Place(frame.part, steps, rows)
 

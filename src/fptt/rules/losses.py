@@ -100,7 +100,7 @@ class Auxiliary(LossSchedule):
     def emit(self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref,
              parts: int) -> None:
         classes = y.inner[-1]
-        q = e.buffer("auxiliary.Q", (parts if self.per_part else 1, classes, classes),
+        q = e.buffer("auxiliary.Q", ((parts if self.per_part else 1) * classes, classes),
                      "rule_state").whole
         e.emit("auxiliary_cross_entropy", [y, target, self.fraction(e).whole, q], [d, loss, q],
                rate=float(self.rate), per_part=self.per_part)

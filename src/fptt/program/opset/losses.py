@@ -49,7 +49,7 @@ def _auxiliary_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: froze
     )}
 
 
-@op("logits:n,c target#int:n fraction:n q:p,c,c -> d:n,c loss:1 q_out:p,c,c",
+@op("logits:n,c target#int:n fraction:n q:r,c -> d:n,c loss:1 q_out:r,c",
     main_class="softmax", in_place="logits=d q=q_out", attrs="rate per_part", placed=True,
     parallel=False, work=_auxiliary_work)
 def auxiliary_cross_entropy(logits: Array, target: Array, fraction: Array, q: Array, *,
@@ -62,21 +62,23 @@ def auxiliary_cross_entropy(logits: Array, target: Array, fraction: Array, q: Ar
     that is, the cross-entropy with the soft target b onehot(label) + (1 - b) Q[label]. b is the
     fraction of its sequence that a row has seen. Afterwards, row by row, Q[label] becomes
     (1 - rate) Q[label] + rate P for every row whose sequence has ended (b = 1); with `per_part`
-    there is one Q for every part, and it learns from every row at the end of that part.
+    there is one Q for every part, one below the other, and it learns from every row at the end of
+    that part.
     """
     rows = np.flatnonzero(target >= 0)
-    label, share, part = target[rows], 1 / max(len(rows), 1), place.part if per_part else 0
+    label, share = target[rows], 1 / max(len(rows), 1)
+    row_of_q = label + (place.part * logits.shape[1] if per_part else 0)
     probability, surprise = _softmax(logits)
     b = fraction[rows]
-    soft = (1 - b)[:, None] * q[part][label]
+    soft = (1 - b)[:, None] * q[row_of_q]
     soft[np.arange(len(rows)), label] += b
     loss = (soft * surprise[rows]).sum(keepdims=True)[0] * share
     d = np.zeros_like(logits)
     d[rows] = (probability[rows] * soft.sum(axis=1, keepdims=True) - soft) * share
     q_out = q.copy()
-    for row, of in zip(rows, label, strict=True):
+    for row, of in zip(rows, row_of_q, strict=True):
         if per_part or fraction[row] == 1:
-            q_out[part, of] = (1 - rate) * q_out[part, of] + rate * probability[row]
+            q_out[of] = (1 - rate) * q_out[of] + rate * probability[row]
     return d, loss, q_out
 
 

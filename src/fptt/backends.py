@@ -1,0 +1,48 @@
+"""What a back end that runs programs must offer, and how to get one by name."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fptt.errors import InputError
+
+if TYPE_CHECKING:
+    from fptt.program import Program
+    from fptt.program.frame import Frame
+
+BACKENDS = ("reference",)
+
+
+class Backend(Protocol):
+    """Memory of one program, and the means to run its routines."""
+
+    program: Program
+
+    def read(self, name: str) -> NDArray[Any]:
+        """A copy of a buffer."""
+
+    def write(self, name: str, values: NDArray[Any]) -> None:
+        """Writes the first entries along every axis."""
+
+    @property
+    def learned(self) -> NDArray[np.uint8]:
+        """The state of learning as one block of bytes, a view."""
+
+    def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
+        """Runs a routine on a part, its loops for all steps or only for the given one."""
+
+
+def backend(name: str, program: Program) -> Backend:
+    """A back end of this name for a program.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    if name != "reference":
+        raise InputError(f"backend is {name!r}; choose one of {', '.join(map(repr, BACKENDS))}")
+    from fptt.reference import Interpreter
+
+    return Interpreter(program)

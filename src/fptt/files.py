@@ -1,0 +1,53 @@
+"""Writing files so that nothing is ever half written."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+
+from fptt.errors import InputError, SaveError
+
+
+def write_atomically(path: str | Path, data: bytes) -> None:
+    """Replaces a file's contents in one step.
+
+    The data go to a file beside it and to the disk first; a full disk, a killed process or a power
+    cut leaves the old file as it was.
+
+    Raises:
+        SaveError: the file cannot be written; the old one is untouched.
+    """
+    path = Path(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            beside.unlink()
+        raise SaveError(
+            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
+        ) from None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renaming itself durable, where the system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def read_bytes(path: str | Path, what: str) -> bytes:
+    """The contents of a file, or InputError saying what it should have been."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {what} {path}: {error.strerror or error}") from None

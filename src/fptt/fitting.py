@@ -1,0 +1,151 @@
+"""Training for epochs: order of the data, learning-rate schedule, checkpoints, reports."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fptt import snapshot
+from fptt.errors import InputError
+from fptt.inference import as_arrays
+from fptt.nets.layer import check_size
+from fptt.rules.schedules import Memory, Schedule
+
+if TYPE_CHECKING:
+    from fptt.trainer import Trainer
+
+#: seconds between checkpoints inside an epoch
+CHECKPOINT_S = 60.0
+
+Row = dict[str, float]
+#: called with (batches done, batches of the epoch, mean loss so far)
+Progress = Callable[[int, int, float], None]
+
+
+@dataclass
+class History:
+    """One row per epoch: epoch, loss, lr, seconds, and test_loss, test_accuracy, ... with a test.
+
+    `seconds` of an epoch that was resumed counts from its resumption.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def last(self) -> Row:
+        """The newest row."""
+        return self.rows[-1]
+
+
+@dataclass
+class _Position:
+    """Where training stands, as plain data for checkpoints."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_sum: float = 0.0
+    losses: int = 0
+    memory: Memory = field(default_factory=dict)
+    rows: list[Row] = field(default_factory=list)
+
+
+def fit(trainer: Trainer, data: Any, epochs: int, *, test: Any = None, shuffle: bool | None = None,
+        schedule: Schedule | None = None, checkpoint: str | Path | None = None,
+        resume: bool = False, on_batch: Progress | None = None,
+        on_epoch: Callable[[Row], None] | None = None) -> History:
+    """Trains until `epochs` epochs are done.
+
+    Args:
+        trainer: the trainer.
+        data: (x, y), (x, y, lengths) or a SequenceData. The order of an epoch depends only on the
+            trainer's seed and the epoch's number.
+        epochs: how many in all, those before a checkpoint included.
+        test: data for an evaluation after every epoch, with theta after `end_epoch`.
+        shuffle: by default true, unless the rule carries its state from batch to batch.
+        schedule: of the learning rate.
+        checkpoint: a snapshot is written here after every epoch and once a minute.
+        resume: goes on from `checkpoint` if that file exists, with the same bits as if training
+            had not been interrupted.
+        on_batch, on_epoch: called for progress and with every epoch's row.
+
+    Returns:
+        The history, with the rows from before the checkpoint.
+
+    Raises:
+        InputError: data that do not fit, or a checkpoint of another program.
+        NumericalError: NaN or Inf; the trainer keeps the last good state.
+        SaveError: the checkpoint cannot be written; the one before is untouched.
+    """
+    check_size("fit", "epochs", epochs)
+    x, y, lengths = as_arrays(data)
+    if len(x) == 0 or len(x) != len(y):
+        raise InputError(f"fit: x has {len(x)} sequences and y {len(y)} targets; give the same "
+                         "number of both, at least one")
+    carry = trainer.program.rule.state == "carry"
+    shuffle = not carry if shuffle is None else shuffle
+    position = _Position()
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        header, arrays = snapshot.read(checkpoint)
+        if "fit" not in header["extra"]:
+            raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
+        snapshot.restore(trainer, header, arrays, checkpoint)
+        position = _Position(**header["extra"]["fit"])
+    saved = time.monotonic()
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoint is not None:
+            snapshot.save(trainer, checkpoint, {"fit": vars(position)})
+            saved = time.monotonic()
+
+    while position.epoch < epochs:
+        started = time.perf_counter()
+        batches = list(_batches(trainer, len(x), position.epoch, shuffle))
+        if carry and position.batch == 0:
+            trainer.reset_state()
+        for rows in batches[position.batch:]:
+            loss = trainer.train_batch(x[rows], y[rows], None if lengths is None else lengths[rows])
+            position.batch += 1
+            if loss == loss:
+                position.loss_sum, position.losses = position.loss_sum + loss, position.losses + 1
+            if on_batch:
+                on_batch(position.batch, len(batches),
+                         position.loss_sum / max(position.losses, 1))
+            if time.monotonic() - saved > CHECKPOINT_S:
+                save()
+        row = _end_epoch(trainer, position, test, schedule, started)
+        if on_epoch:
+            on_epoch(row)
+        save()
+    return History(position.rows)
+
+
+def _batches(trainer: Trainer, n: int, epoch: int, shuffle: bool) -> Iterator[Any]:
+    """Rows of every batch of an epoch."""
+    order = (np.random.default_rng([trainer.seed, 1, epoch]).permutation(n) if shuffle
+             else np.arange(n))
+    for low in range(0, n, trainer.program.batch):
+        yield order[low:low + trainer.program.batch]
+
+
+def _end_epoch(trainer: Trainer, position: _Position, test: Any, schedule: Schedule | None,
+               started: float) -> Row:
+    """Closes an epoch: the rule's end, the evaluation, the next learning rate."""
+    trainer.end_epoch()
+    loss = position.loss_sum / max(position.losses, 1)
+    row: Row = {"epoch": position.epoch + 1, "loss": loss, "lr": trainer.lr,
+                "seconds": time.perf_counter() - started}
+    if test is not None:
+        row |= {f"test_{name}": value for name, value in trainer.evaluate(test).items()}
+    position.rows.append(row)
+    position.epoch, position.batch = position.epoch + 1, 0
+    position.loss_sum, position.losses = 0.0, 0
+    if schedule is not None:
+        trainer.lr = trainer.program.optimizer.lr * schedule.factor(position.epoch, loss,
+                                                                     position.memory)
+    return row

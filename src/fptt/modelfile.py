@@ -1,0 +1,74 @@
+"""Trained networks in safetensors files, with their description in the metadata."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fptt.errors import InputError
+from fptt.files import read_bytes, write_atomically
+from fptt.nets.network import Network
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a model file holds.
+
+    Attributes:
+        net: the network, its weights included.
+        loss, criterion: how it was trained, so how it is evaluated.
+        notes: plain data, such as the task and the normalisation of its input.
+    """
+
+    net: Network
+    loss: str
+    criterion: str
+    notes: Mapping[str, Any]
+
+
+def save_model(path: str | Path, net: Network, parameters: Mapping[str, NDArray[Any]], loss: str,
+               criterion: str, notes: Mapping[str, Any] | None = None) -> None:
+    """Writes parameters and description, atomically.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    from safetensors.numpy import save
+
+    description = {"network": net.to_config(), "loss": loss, "criterion": criterion,
+                   "notes": dict(notes or {})}
+    write_atomically(path, save({name: np.ascontiguousarray(array)
+                                 for name, array in parameters.items()},
+                                metadata={"fptt": json.dumps(description)}))
+
+
+def load_model(path: str | Path) -> Model:
+    """Reads a model file.
+
+    Raises:
+        InputError: a file that is missing, truncated, or not written by fptt.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    data = read_bytes(path, "the model")
+    try:
+        parameters = load(data)
+        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path} is not a whole safetensors file ({error}); give a model that "
+                         "`fptt train --out` wrote") from None
+    text = header.get("__metadata__", {}).get("fptt")
+    if text is None:
+        raise InputError(f"{path} holds tensors but no description of an fptt network; give a "
+                         "model that `fptt train --out` wrote")
+    described = json.loads(text)
+    net = Network.from_config(described["network"])
+    return Model(Network(net.layers, parameters), described["loss"], described["criterion"],
+                 described["notes"])

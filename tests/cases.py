@@ -1,0 +1,149 @@
+"""What the tests share: networks described once for fptt and the oracle, data, comparisons.
+
+Every number fed to fptt here is a multiple of 1/1024, so float32 holds it exactly and the oracle
+(always float64) sees the same input, whatever dtype the program has.
+"""
+
+import fptt
+import numpy as np
+from oracle import Oracle, parameter_shapes
+
+# Difference ||a - b|| / ||b|| allowed per tensor. "adam": Adam divides d by sqrt(v), so where d is
+# near 0 its rounding in float32 is a sizeable part of a step of length lr, and can flip its sign.
+TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float32 adam": 1e-3}
+
+
+def grid(values):
+    """Round to the 1/1024 grid that float32 holds exactly."""
+    return np.round(np.asarray(values) * 1024) / 1024
+
+
+def random_parameters(layers, seed):
+    rng = np.random.default_rng(seed)
+    return {
+        name: grid(rng.uniform(-0.8, 0.8, shape))
+        for name, shape in parameter_shapes(layers).items()
+    }
+
+
+def outputs_of(layers):
+    return [size[-1] for kind, *size in layers if size and kind != "Dropout"][-1]
+
+
+def random_data(layers, batch, steps, loss, criterion, seed):
+    """(x, y) for a network; y fits the loss schedule and the criterion."""
+    rng = np.random.default_rng(seed)
+    kind, *size = next(layer for layer in layers if layer[0] != "Dropout")
+    if kind == "Embedding":
+        x = rng.integers(0, size[0], (batch, steps))
+    else:
+        x = grid(rng.normal(0, 1, (batch, steps, size[0])))
+    lead = (batch, steps) if loss == "every_step" else (batch,)
+    if criterion == "mse":
+        return x, grid(rng.normal(0, 1, (*lead, outputs_of(layers))))
+    return x, rng.integers(0, outputs_of(layers), lead)
+
+
+def fptt_network(layers):
+    return fptt.Network([getattr(fptt, kind)(*size) for kind, *size in layers])
+
+
+def fptt_rule(rule):
+    options = dict(rule)
+    kind = {"bptt": "BPTT", "tbptt": "TBPTT", "fptt": "FPTT"}[options.pop("kind", "fptt")]
+    return getattr(fptt, kind)(**options)
+
+
+def fptt_trainer(
+    layers,
+    rule,
+    optimizer,
+    steps,
+    batch,
+    loss="last",
+    criterion="cross_entropy",
+    clip=None,
+    dtype="float64",
+    parameters=None,
+):
+    kind, options = optimizer
+    program = fptt.build(
+        fptt_network(layers),
+        fptt_rule(rule),
+        optimizer={"sgd": fptt.SGD, "adam": fptt.Adam}[kind](**options),
+        steps=steps,
+        batch=batch,
+        loss=fptt.Auxiliary(**loss[1]) if isinstance(loss, tuple) else loss,
+        criterion=criterion,
+        dtype=dtype,
+        clip=clip,
+    )
+    trainer = fptt.Trainer(program, backend="reference", seed=0)
+    if parameters is not None:
+        trainer.load_parameters({k: v.astype(dtype) for k, v in parameters.items()})
+    return trainer
+
+
+def pair(layers, rule, optimizer, steps, batch, dtype="float64", seed=1, **options):
+    """A fptt Trainer and a float64 Oracle that start from the same parameters."""
+    parameters = random_parameters(layers, seed)
+    trainer = fptt_trainer(
+        layers, rule, optimizer, steps, batch, dtype=dtype, parameters=parameters, **options
+    )
+    return trainer, Oracle(layers, rule, optimizer, steps, parameters=parameters, **options)
+
+
+def assert_close(found, wanted, tolerance, name, floor=0.0):
+    """||found - wanted|| <= tolerance * max(||wanted||, floor)."""
+    found, wanted = np.asarray(found, float), np.asarray(wanted, float)
+    assert found.shape == wanted.shape, f"{name}: shape {found.shape}, expected {wanted.shape}"
+    assert np.isfinite(found).all(), f"{name}: not finite"
+    distance, norm = np.linalg.norm(found - wanted), max(np.linalg.norm(wanted), floor)
+    assert distance <= tolerance * norm, (
+        f"{name}: ||found - wanted|| / ||wanted|| = {distance / norm if norm else np.inf:.3g}, "
+        f"allowed {tolerance:.3g}"
+    )
+
+
+def assert_gradients_equal(found, wanted, tolerance):
+    assert len(found) == len(wanted)
+    assert [g is None for g in found] == [g is None for g in wanted]
+    assert any(g is not None for g in wanted), "the case counts nothing and so tests nothing"
+    for part, (ours, theirs) in enumerate(zip(found, wanted, strict=True)):
+        if theirs is not None:
+            assert set(ours) == set(theirs)
+            scale = max(np.linalg.norm(g) for g in theirs.values())
+            # a tensor whose gradient is 0, or rounding only, is measured on the others
+            for name in theirs:
+                assert_close(
+                    ours[name], theirs[name], tolerance, f"part {part} {name}", 1e-4 * scale
+                )
+
+
+def assert_trainers_equal(trainer, oracle, tolerance):
+    """Parameters, and every tensor of rule and optimizer state, by name."""
+    wanted = oracle.parameters()
+    found = trainer.parameters()
+    assert set(found) == set(wanted)
+    for name, value in wanted.items():
+        assert_close(found[name], value, tolerance, name)
+    state = trainer.state()
+    expected = oracle.state()
+    assert set(state) - {"lr", "correction", "random"} == set(expected)
+    for key, value in expected.items():
+        kind, _, name = key.partition("/")
+        # lambda is a sum of differences theta' - m: its rounding is that of alpha * theta
+        floor = oracle.rule["alpha"] * np.linalg.norm(wanted[name]) if kind == "lambda" else 0.0
+        if kind in ("momentum", "adam_m", "adam_v"):  # may be rounding only
+            floor = 1e-4 * max(
+                np.linalg.norm(v) for k, v in expected.items() if k.startswith(kind + "/")
+            )
+        assert_close(state[key], value, tolerance, key, floor)
+
+
+def assert_bits_equal(first, second, what):
+    assert set(first) == set(second), what
+    for name in first:
+        assert np.array_equal(first[name], second[name]), (
+            f"{what} {name}: differs by {np.abs(first[name] - second[name]).max():.3g}"
+        )
