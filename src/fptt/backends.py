@@ -35,7 +35,7 @@ class Backend(Protocol):
         """Runs a routine on a part, its loops for all steps or only for the given one."""
 
 
-def backend(name: str, program: Program) -> Backend:
+def backend(name: str, program: Program, threads: int = 1) -> Backend:
     """A back end of this name for a program.
 
     Raises:
@@ -45,4 +45,4 @@ def backend(name: str, program: Program) -> Backend:
         raise InputError(f"backend is {name!r}; choose one of {', '.join(map(repr, BACKENDS))}")
     from fptt.reference import Interpreter
 
-    return Interpreter(program)
+    return Interpreter(program, threads)

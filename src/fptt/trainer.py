@@ -55,7 +55,7 @@ class Trainer:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
             raise InputError(f"Trainer: seed is {seed!r}; give a whole number from 0 to 2^32 - 1")
         self.program = program
-        self.backend = make_backend(backend, program)
+        self.backend = make_backend(backend, program, threads)
         self.seed, self.threads = int(seed), threads
         self.epoch = 0
         self._inference: Inference | None = None
@@ -230,6 +230,8 @@ class Trainer:
             if update:
                 self.backend.run("update", frame)
                 self._require_finite_state(frame, good)
+            else:
+                self.backend.learned[...] = good  # the loss may have moved the auxiliary Q
         self.backend.run("carry", frame)
         return loss
 

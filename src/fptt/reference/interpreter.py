@@ -7,10 +7,12 @@ buffers numbers are rounded when an operation writes them, and nowhere else: for
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from fptt.program.ir import Buffer, Loop, Op, Ref, Role
 from fptt.program.ops import Place, spec
@@ -30,11 +32,14 @@ class Interpreter:
 
     Args:
         program: a verified program.
+        threads: of NumPy's matrix products; more than one rarely pays for small networks.
         arena: memory to use, uint8 of at least `program.plan.arena_bytes`; allocated by default.
     """
 
-    def __init__(self, program: Program, arena: NDArray[np.uint8] | None = None) -> None:
+    def __init__(self, program: Program, threads: int = 1,
+                 arena: NDArray[np.uint8] | None = None) -> None:
         self.program = program
+        self.threads = threads
         planned = program.plan
         self.arena = np.zeros(planned.arena_bytes, np.uint8) if arena is None else arena
         if self.arena.nbytes < planned.arena_bytes:
@@ -70,7 +75,7 @@ class Interpreter:
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
-        with np.errstate(over="ignore", invalid="ignore", divide="ignore", under="ignore"):
+        with _blas().limit(limits=self.threads, user_api="blas"), np.errstate(all="ignore"):
             for item in self.program.routines[routine].body:
                 if not isinstance(item, Loop):
                     self._execute(item, frame, None)
@@ -139,6 +144,12 @@ class Interpreter:
     @staticmethod
     def _store(buffer: Buffer, place: Array, values: Array) -> None:
         place[...] = to_bits(values) if buffer.dtype == "bfloat16" else values
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """NumPy's matrix library: left to itself it starts a thread per core for tiny products."""
+    return ThreadpoolController()
 
 
 def _ranged(rows: Array, ref: Ref) -> Array:

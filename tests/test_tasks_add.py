@@ -1,0 +1,60 @@
+import numpy as np
+import pytest
+from tasks_helpers import whole
+
+from fptt.errors import InputError
+from fptt.tasks import load
+
+
+@pytest.mark.parametrize("steps", [2, 3, 7, 200])
+def test_the_target_is_the_sum_of_one_number_in_each_half(steps):
+    task = load("add", steps=steps, n_train=300, n_test=20, seed=5)
+    assert (task.inputs, task.outputs, task.steps) == (2, 1, steps)
+    assert (task.loss, task.criterion) == ("last", "mse")
+    for data, n in ((task.train, 300), (task.test, 20)):
+        assert data.x.shape == (n, steps, 2)
+        assert (data.x.dtype, data.y.dtype, data.y.shape) == (np.float32, np.float32, (n, 1))
+        for x, y in zip(data.x, data.y, strict=True):
+            first, second = np.flatnonzero(x[:, 1])
+            assert x[[first, second], 1].tolist() == [1, 1]
+            assert first < steps // 2 <= second
+            assert y[0] == x[first, 0] + x[second, 0]
+            assert ((x[:, 0] >= 0) & (x[:, 0] < 1)).all()
+
+
+def test_every_place_can_be_marked():
+    marks = load("add", steps=7, n_train=500, n_test=1).train.x[:, :, 1].sum(axis=0)
+    assert (marks > 0).all()
+    assert (marks[:3].sum(), marks[3:].sum()) == (500, 500)
+
+
+def test_always_answering_one_is_the_stated_baseline():
+    y = load("add", steps=20, n_train=20_000).train.y
+    assert abs(float(np.mean((y - 1) ** 2)) - 1 / 6) < 0.005
+
+
+def test_seeds():
+    one, again, other = (load("add", steps=9, n_train=5, n_test=5, seed=s) for s in (1, 1, 2))
+    assert np.array_equal(one.train.x, again.train.x)
+    assert np.array_equal(one.test.y, again.test.y)
+    assert not np.array_equal(one.train.x, other.train.x)
+    assert not np.array_equal(one.train.x, one.test.x)
+
+
+def test_more_training_sequences_leave_the_test_unchanged():
+    few, many = (load("add", steps=9, n_train=n, n_test=5) for n in (5, 50))
+    assert np.array_equal(few.test.x, many.test.x)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"steps": 1}, "steps is 1; it must be a whole number of at least 2"),
+        ({"steps": "200"}, "steps is '200'; it must be a whole number of at least 2"),
+        ({"n_train": 0}, "n_train is 0; it must be a whole number of at least 1"),
+        ({"n_test": 0}, "n_test is 0; it must be a whole number of at least 1"),
+    ],
+)
+def test_refuses(options, message):
+    with pytest.raises(InputError, match=whole(message)):
+        load("add", **options)
