@@ -4,9 +4,10 @@ Every number fed to fptt here is a multiple of 1/1024, so float32 holds it exact
 (always float64) sees the same input, whatever dtype the program has.
 """
 
-import fptt
 import numpy as np
 from oracle import Oracle, parameter_shapes
+
+import fptt
 
 # Difference ||a - b|| / ||b|| allowed per tensor. "adam": Adam divides d by sqrt(v), so where d is
 # near 0 its rounding in float32 is a sizeable part of a step of length lr, and can flip its sign.

@@ -16,7 +16,6 @@ from fptt.rules import (
     PlateauSchedule,
     StepSchedule,
 )
-
 from fptt.snapshot import load
 from fptt.trainer import Trainer
 

@@ -46,12 +46,15 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
         names = names[:-1]
         expected = "[" + ", ".join(names) + "]"
         if array.ndim != len(names) or not np.issubdtype(array.dtype, np.integer):
-            raise InputError(f"x has shape {list(array.shape)} and type {array.dtype}; this "
-                             f"network reads tokens: whole numbers {expected}")
+            raise InputError(
+                f"x has shape {list(array.shape)} and type {array.dtype}; this "
+                f"network reads tokens: whole numbers {expected}"
+            )
         if array.size and not 0 <= array.min() <= array.max() < net.tokens:
             bad = int(array.min() if array.min() < 0 else array.max())
-            raise InputError(f"x contains the token {bad}; the vocabulary has the tokens 0 to "
-                             f"{net.tokens - 1}")
+            raise InputError(
+                f"x contains the token {bad}; the vocabulary has the tokens 0 to {net.tokens - 1}"
+            )
         return array.astype(np.int32)
     expected = "[" + ", ".join([*names[:-1], str(net.inputs)]) + "]"
     if array.ndim != len(names) or array.shape[-1] != net.inputs:
@@ -61,8 +64,9 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
     array = array.astype(np.float64 if program.dtype == "float64" else np.float32)
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
-        raise InputError(f"x contains NaN or Inf, first at index {where}; "
-                         "clean the data before training")
+        raise InputError(
+            f"x contains NaN or Inf, first at index {where}; clean the data before training"
+        )
     return array
 
 
@@ -73,22 +77,27 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
     array = np.asarray(y)
     if program.criterion == "cross_entropy":
         if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
-            raise InputError(f"y has shape {list(array.shape)} and type {array.dtype}; "
-                             f"loss=\"{program.schedule.name}\" with cross-entropy takes whole "
-                             f"numbers of shape {list(shape)}")
+            raise InputError(
+                f"y has shape {list(array.shape)} and type {array.dtype}; "
+                f'loss="{program.schedule.name}" with cross-entropy takes whole '
+                f"numbers of shape {list(shape)}"
+            )
         lowest = -1 if every_step else 0
         if array.size and not lowest <= array.min() <= array.max() < classes:
             bad = int(array.min() if array.min() < lowest else array.max())
             none = ", or -1 for none" if every_step else ""
-            raise InputError(f"y contains the label {bad}; this network has the classes 0 to "
-                             f"{classes - 1}{none}")
+            raise InputError(
+                f"y contains the label {bad}; this network has the classes 0 to {classes - 1}{none}"
+            )
         return array.astype(np.int32)
     if array.shape == shape and classes == 1:
         array = array[..., None]
     if array.shape != (*shape, classes) or not np.issubdtype(array.dtype, np.number):
-        raise InputError(f"y has shape {list(array.shape)} and type {array.dtype}; "
-                         f"loss=\"{program.schedule.name}\" with mse takes numbers of shape "
-                         f"{[*shape, classes]}")
+        raise InputError(
+            f"y has shape {list(array.shape)} and type {array.dtype}; "
+            f'loss="{program.schedule.name}" with mse takes numbers of shape '
+            f"{[*shape, classes]}"
+        )
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise InputError(f"y contains NaN or Inf, first at index {where}")
@@ -101,24 +110,47 @@ def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
         return np.full(rows, steps)
     array = np.asarray(lengths)
     if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
-        raise InputError(f"lengths has shape {list(array.shape)} and type {array.dtype}; give one "
-                         f"whole number for each of the {rows} sequences")
+        raise InputError(
+            f"lengths has shape {list(array.shape)} and type {array.dtype}; give one "
+            f"whole number for each of the {rows} sequences"
+        )
     if array.min() < 1 or array.max() > steps:
         bad = int(array.min() if array.min() < 1 else array.max())
-        raise InputError(f"lengths contains {bad}; x has {steps} steps, so lengths run from 1 to "
-                         f"{steps}")
+        raise InputError(
+            f"lengths contains {bad}; x has {steps} steps, so lengths run from 1 to {steps}"
+        )
     return array.astype(np.int64)
 
 
-def make_batch(program: Program, x: ArrayLike, y: ArrayLike | None,
-               lengths: ArrayLike | None) -> Batch:
-    """Checks and sorts; InputError says what does not fit."""
+def make_batch(
+    program: Program,
+    x: ArrayLike,
+    y: ArrayLike | None,
+    lengths: ArrayLike | None,
+    *,
+    bounded: bool = False,
+) -> Batch:
+    """Checks and sorts; InputError says what does not fit.
+
+    With `bounded`, the program's largest batch and T are limits (those of inference are not).
+    """
     x = check_input(program, x)
     rows, steps = x.shape[:2]
     if rows == 0 or steps == 0:
         raise InputError(f"x has shape {list(x.shape)}; give at least one sequence of one step")
+    if bounded and (rows > program.batch or steps > program.steps):
+        raise InputError(
+            f"x has {rows} sequences of {steps} steps; the program was built for at most "
+            f"{program.batch} of {program.steps}: build with batch={rows}, steps={steps}, or give "
+            "smaller batches"
+        )
     targets = None if y is None else check_target(program, y, (rows, steps))
     length_array = check_lengths(lengths, rows, steps)
     order = np.argsort(-length_array, kind="stable")
-    return Batch(x[order], None if targets is None else targets[order], length_array[order], order,
-                 bool((length_array != program.steps).any()))
+    return Batch(
+        x[order],
+        None if targets is None else targets[order],
+        length_array[order],
+        order,
+        bool((length_array != program.steps).any()),
+    )

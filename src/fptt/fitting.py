@@ -54,10 +54,19 @@ class _Position:
     rows: list[Row] = field(default_factory=list)
 
 
-def fit(trainer: Trainer, data: Any, epochs: int, *, test: Any = None, shuffle: bool | None = None,
-        schedule: Schedule | None = None, checkpoint: str | Path | None = None,
-        resume: bool = False, on_batch: Progress | None = None,
-        on_epoch: Callable[[Row], None] | None = None) -> History:
+def fit(
+    trainer: Trainer,
+    data: Any,
+    epochs: int,
+    *,
+    test: Any = None,
+    shuffle: bool | None = None,
+    schedule: Schedule | None = None,
+    checkpoint: str | Path | None = None,
+    resume: bool = False,
+    on_batch: Progress | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> History:
     """Trains until `epochs` epochs are done.
 
     Args:
@@ -84,8 +93,10 @@ def fit(trainer: Trainer, data: Any, epochs: int, *, test: Any = None, shuffle: 
     check_size("fit", "epochs", epochs)
     x, y, lengths = as_arrays(data)
     if len(x) == 0 or len(x) != len(y):
-        raise InputError(f"fit: x has {len(x)} sequences and y {len(y)} targets; give the same "
-                         "number of both, at least one")
+        raise InputError(
+            f"fit: x has {len(x)} sequences and y {len(y)} targets; give the same "
+            "number of both, at least one"
+        )
     carry = trainer.program.rule.state == "carry"
     shuffle = not carry if shuffle is None else shuffle
     position = _Position()
@@ -108,14 +119,13 @@ def fit(trainer: Trainer, data: Any, epochs: int, *, test: Any = None, shuffle: 
         batches = list(_batches(trainer, len(x), position.epoch, shuffle))
         if carry and position.batch == 0:
             trainer.reset_state()
-        for rows in batches[position.batch:]:
+        for rows in batches[position.batch :]:
             loss = trainer.train_batch(x[rows], y[rows], None if lengths is None else lengths[rows])
             position.batch += 1
             if loss == loss:
                 position.loss_sum, position.losses = position.loss_sum + loss, position.losses + 1
             if on_batch:
-                on_batch(position.batch, len(batches),
-                         position.loss_sum / max(position.losses, 1))
+                on_batch(position.batch, len(batches), position.loss_sum / max(position.losses, 1))
             if time.monotonic() - saved > CHECKPOINT_S:
                 save()
         row = _end_epoch(trainer, position, test, schedule, started)
@@ -127,25 +137,32 @@ def fit(trainer: Trainer, data: Any, epochs: int, *, test: Any = None, shuffle: 
 
 def _batches(trainer: Trainer, n: int, epoch: int, shuffle: bool) -> Iterator[Any]:
     """Rows of every batch of an epoch."""
-    order = (np.random.default_rng([trainer.seed, 1, epoch]).permutation(n) if shuffle
-             else np.arange(n))
+    order = (
+        np.random.default_rng([trainer.seed, 1, epoch]).permutation(n) if shuffle else np.arange(n)
+    )
     for low in range(0, n, trainer.program.batch):
-        yield order[low:low + trainer.program.batch]
+        yield order[low : low + trainer.program.batch]
 
 
-def _end_epoch(trainer: Trainer, position: _Position, test: Any, schedule: Schedule | None,
-               started: float) -> Row:
+def _end_epoch(
+    trainer: Trainer, position: _Position, test: Any, schedule: Schedule | None, started: float
+) -> Row:
     """Closes an epoch: the rule's end, the evaluation, the next learning rate."""
     trainer.end_epoch()
     loss = position.loss_sum / max(position.losses, 1)
-    row: Row = {"epoch": position.epoch + 1, "loss": loss, "lr": trainer.lr,
-                "seconds": time.perf_counter() - started}
+    row: Row = {
+        "epoch": position.epoch + 1,
+        "loss": loss,
+        "lr": trainer.lr,
+        "seconds": time.perf_counter() - started,
+    }
     if test is not None:
         row |= {f"test_{name}": value for name, value in trainer.evaluate(test).items()}
     position.rows.append(row)
     position.epoch, position.batch = position.epoch + 1, 0
     position.loss_sum, position.losses = 0.0, 0
     if schedule is not None:
-        trainer.lr = trainer.program.optimizer.lr * schedule.factor(position.epoch, loss,
-                                                                     position.memory)
+        trainer.lr = trainer.program.optimizer.lr * schedule.factor(
+            position.epoch, loss, position.memory
+        )
     return row

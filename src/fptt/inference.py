@@ -18,6 +18,7 @@ from fptt.program.ops import spec
 
 if TYPE_CHECKING:
     from fptt.program import Program
+    from fptt.rules.losses import Criterion
 
 Array = NDArray[Any]
 #: rows that are evaluated together
@@ -36,10 +37,20 @@ class Inference:
         dtype: of the arithmetic.
     """
 
-    def __init__(self, net: Network, *, every_step: bool, criterion: str, carry: bool = False,
-                 batch: int = ROWS, dtype: str = "float32", backend: str = "reference") -> None:
-        self.program = build_inference(net, batch=batch, every_step=every_step, dtype=dtype,
-                                       criterion=criterion)
+    def __init__(
+        self,
+        net: Network,
+        *,
+        every_step: bool,
+        criterion: Criterion,
+        carry: bool = False,
+        batch: int = ROWS,
+        dtype: str = "float32",
+        backend: str = "reference",
+    ) -> None:
+        self.program = build_inference(
+            net, batch=batch, every_step=every_step, dtype=dtype, criterion=criterion
+        )
         self.backend = make_backend(backend, self.program)
         self.carry = carry
 
@@ -47,10 +58,14 @@ class Inference:
     def of(cls, program: Program) -> Inference:
         """For the network of a training program, judged as that program judges it."""
         carry = program.rule.state == "carry"
-        return cls(program.net, every_step=program.schedule.every_step,
-                   criterion=program.criterion, carry=carry,
-                   batch=program.batch if carry else max(program.batch, ROWS),
-                   dtype=program.dtype)
+        return cls(
+            program.net,
+            every_step=program.schedule.every_step,
+            criterion=program.criterion,
+            carry=carry,
+            batch=program.batch if carry else max(program.batch, ROWS),
+            dtype=program.dtype,
+        )
 
     def load(self, parameters: Mapping[str, Array]) -> None:
         """Takes these parameters."""
@@ -62,12 +77,16 @@ class Inference:
         whole = make_batch(self.program, x, None, lengths)
         n, steps = whole.x.shape[:2]
         every_step = self.program.schedule.every_step
-        outputs = np.zeros((n, steps, self.program.net.outputs) if every_step
-                           else (n, self.program.net.outputs), self._dtype())
+        outputs: Array = np.zeros(
+            (n, steps, self.program.net.outputs) if every_step else (n, self.program.net.outputs),
+            self._dtype(),
+        )
         for low in range(0, n, self.program.batch):
             rows = slice(low, low + self.program.batch)
-            values = self._run(Batch(whole.x[rows], None, whole.lengths[rows], whole.order[rows],
-                                     False), reset=True)
+            values = self._run(
+                Batch(whole.x[rows], None, whole.lengths[rows], whole.order[rows], False),
+                reset=True,
+            )
             outputs[whole.order[rows]] = values
         return outputs
 
@@ -113,8 +132,8 @@ class Inference:
             kind = "cross_entropy" if self.program.criterion == "cross_entropy" else "squared_error"
             keep = targets >= 0 if targets.ndim == 1 else np.ones(len(targets), bool)
             _, loss = spec(kind).formula(outputs[keep].astype(np.float64), targets[keep])
-            loss_sum += float(loss[0]) * keep.sum()
-            counted += keep.sum()
+            loss_sum += float(loss[0]) * int(keep.sum())
+            counted += int(keep.sum())
             if targets.ndim == 1:
                 correct += float((outputs[keep].argmax(axis=1) == targets[keep]).sum())
         if not counted:
@@ -126,8 +145,9 @@ class Inference:
                 result["perplexity"] = float(np.exp(result["loss"]))
         return result
 
-    def _judged(self, x: ArrayLike, y: ArrayLike, lengths: ArrayLike | None
-                ) -> Iterator[tuple[Array, Array]]:
+    def _judged(
+        self, x: ArrayLike, y: ArrayLike, lengths: ArrayLike | None
+    ) -> Iterator[tuple[Array, Array]]:
         """Outputs [m, outputs] and targets [m] or [m, outputs], step by step or row by row."""
         whole = make_batch(self.program, x, None, lengths)
         targets = check_target(self.program, y, whole.x.shape[:2])[whole.order]
@@ -150,5 +170,7 @@ def as_arrays(data: Any) -> tuple[Array, Array, Array | None]:
     try:
         return data.x, data.y, data.lengths
     except AttributeError:
-        raise InputError(f"data is {type(data).__name__}; give (x, y), (x, y, lengths), or a "
-                         "SequenceData of fptt.tasks") from None
+        raise InputError(
+            f"data is {type(data).__name__}; give (x, y), (x, y, lengths), or a "
+            "SequenceData of fptt.tasks"
+        ) from None

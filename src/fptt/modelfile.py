@@ -32,8 +32,14 @@ class Model:
     notes: Mapping[str, Any]
 
 
-def save_model(path: str | Path, net: Network, parameters: Mapping[str, NDArray[Any]], loss: str,
-               criterion: str, notes: Mapping[str, Any] | None = None) -> None:
+def save_model(
+    path: str | Path,
+    net: Network,
+    parameters: Mapping[str, NDArray[Any]],
+    loss: str,
+    criterion: str,
+    notes: Mapping[str, Any] | None = None,
+) -> None:
     """Writes parameters and description, atomically.
 
     Raises:
@@ -41,11 +47,19 @@ def save_model(path: str | Path, net: Network, parameters: Mapping[str, NDArray[
     """
     from safetensors.numpy import save
 
-    description = {"network": net.to_config(), "loss": loss, "criterion": criterion,
-                   "notes": dict(notes or {})}
-    write_atomically(path, save({name: np.ascontiguousarray(array)
-                                 for name, array in parameters.items()},
-                                metadata={"fptt": json.dumps(description)}))
+    description = {
+        "network": net.to_config(),
+        "loss": loss,
+        "criterion": criterion,
+        "notes": dict(notes or {}),
+    }
+    write_atomically(
+        path,
+        save(
+            {name: np.ascontiguousarray(array) for name, array in parameters.items()},
+            metadata={"fptt": json.dumps(description)},
+        ),
+    )
 
 
 def load_model(path: str | Path) -> Model:
@@ -60,15 +74,23 @@ def load_model(path: str | Path) -> Model:
     data = read_bytes(path, "the model")
     try:
         parameters = load(data)
-        header = json.loads(data[8:8 + int.from_bytes(data[:8], "little")])
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     except (SafetensorError, ValueError) as error:
-        raise InputError(f"{path} is not a whole safetensors file ({error}); give a model that "
-                         "`fptt train --out` wrote") from None
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}); give a model that "
+            "`fptt train --out` wrote"
+        ) from None
     text = header.get("__metadata__", {}).get("fptt")
     if text is None:
-        raise InputError(f"{path} holds tensors but no description of an fptt network; give a "
-                         "model that `fptt train --out` wrote")
+        raise InputError(
+            f"{path} holds tensors but no description of an fptt network; give a "
+            "model that `fptt train --out` wrote"
+        )
     described = json.loads(text)
     net = Network.from_config(described["network"])
-    return Model(Network(net.layers, parameters), described["loss"], described["criterion"],
-                 described["notes"])
+    return Model(
+        Network(net.layers, parameters),
+        described["loss"],
+        described["criterion"],
+        described["notes"],
+    )

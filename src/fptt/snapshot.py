@@ -41,11 +41,17 @@ def describe(program: Program) -> dict[str, Any]:
         return {"name": type(choice).__name__, **asdict(choice)}
 
     return {
-        "net": program.net.to_config(), "rule": named(program.rule),
-        "optimizer": named(program.optimizer), "loss": named(program.schedule),
-        "criterion": program.criterion, "steps": program.steps, "batch": program.batch,
-        "dtype": program.dtype, "activation_dtype": program.activation_dtype,
-        "clip": program.clip, "train": list(program.train),
+        "net": program.net.to_config(),
+        "rule": named(program.rule),
+        "optimizer": named(program.optimizer),
+        "loss": named(program.schedule),
+        "criterion": program.criterion,
+        "steps": program.steps,
+        "batch": program.batch,
+        "dtype": program.dtype,
+        "activation_dtype": program.activation_dtype,
+        "clip": program.clip,
+        "train": list(program.train),
     }
 
 
@@ -58,14 +64,22 @@ def rebuild(config: Mapping[str, Any]) -> Program:
 
     try:
         return build(
-            Network.from_config(config["net"]), chosen(config["rule"]),
-            chosen(config["optimizer"]), steps=config["steps"], batch=config["batch"],
-            loss=chosen(config["loss"]), criterion=config["criterion"], dtype=config["dtype"],
-            activation_dtype=config["activation_dtype"], clip=config["clip"],
-            train=tuple(config["train"]))
+            Network.from_config(config["net"]),
+            chosen(config["rule"]),
+            chosen(config["optimizer"]),
+            steps=config["steps"],
+            batch=config["batch"],
+            loss=chosen(config["loss"]),
+            criterion=config["criterion"],
+            dtype=config["dtype"],
+            activation_dtype=config["activation_dtype"],
+            clip=config["clip"],
+            train=tuple(config["train"]),
+        )
     except (KeyError, TypeError) as error:
-        raise InputError(f"the snapshot describes a program that this version of fptt cannot "
-                         f"build ({error})") from None
+        raise InputError(
+            f"the snapshot describes a program that this version of fptt cannot build ({error})"
+        ) from None
 
 
 def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
@@ -74,25 +88,36 @@ def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = N
     Raises:
         SaveError: the file cannot be written.
     """
-    program, backend, stream = trainer.program, trainer.backend, trainer.stream
-    buffers = [b for b in program.buffers.values()
-               if stream["rows"] is not None or b.role in LEARNED or b.lead or b.role == "frozen"]
+    program, backend, stream = trainer.program, trainer.backend, trainer.stream.as_plain()
+    buffers = [
+        b
+        for b in program.buffers.values()
+        if stream["rows"] is not None or b.role in LEARNED or b.lead or b.role == "frozen"
+    ]
     arrays = []
     for buffer in buffers:
         values = backend.read(buffer.name)
         if stream["rows"] is None and buffer.lead:
-            values = values[:buffer.lead]
+            values = values[: buffer.lead]
         arrays.append(np.ascontiguousarray(values))
     header = {
         "program": describe(program),
         "trainer": {"seed": trainer.seed, "epoch": trainer.epoch, "stream": stream},
         "extra": dict(extra or {}),
-        "buffers": [{"name": b.name, "type": a.dtype.str, "shape": list(a.shape)}
-                    for b, a in zip(buffers, arrays, strict=True)],
+        "buffers": [
+            {"name": b.name, "type": a.dtype.str, "shape": list(a.shape)}
+            for b, a in zip(buffers, arrays, strict=True)
+        ],
     }
     text = json.dumps(header).encode()
-    body = b"".join([MAGIC, struct.pack("<II", VERSION, len(text)), text,
-                     *(array.tobytes() for array in arrays)])
+    body = b"".join(
+        [
+            MAGIC,
+            struct.pack("<II", VERSION, len(text)),
+            text,
+            *(array.tobytes() for array in arrays),
+        ]
+    )
     write_atomically(path, body + struct.pack("<I", zlib.crc32(body)))
 
 
@@ -104,17 +129,21 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, An
     """
     data = read_bytes(path, "the snapshot")
     start = len(MAGIC) + 8
-    if data[:len(MAGIC)] != MAGIC:
-        raise InputError(f"{path} is not a snapshot of fptt; give a file that --checkpoint or "
-                         "Trainer.save wrote")
+    if data[: len(MAGIC)] != MAGIC:
+        raise InputError(
+            f"{path} is not a snapshot of fptt; give a file that --checkpoint or Trainer.save wrote"
+        )
     if len(data) < start + 4 or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
-        raise InputError(f"{path} is damaged: its checksum does not fit, it may be truncated; "
-                         "use an earlier snapshot")
-    version, length = struct.unpack("<II", data[len(MAGIC):start])
+        raise InputError(
+            f"{path} is damaged: its checksum does not fit, it may be truncated; "
+            "use an earlier snapshot"
+        )
+    version, length = struct.unpack("<II", data[len(MAGIC) : start])
     if version != VERSION:
-        raise InputError(f"{path} has snapshot version {version}; this fptt reads version "
-                         f"{VERSION}")
-    header = json.loads(data[start:start + length])
+        raise InputError(
+            f"{path} has snapshot version {version}; this fptt reads version {VERSION}"
+        )
+    header = json.loads(data[start : start + length])
     arrays, offset = {}, start + length
     for item in header["buffers"]:
         kind, shape = np.dtype(item["type"]), tuple(item["shape"])
@@ -124,8 +153,12 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, An
     return header, arrays
 
 
-def restore(trainer: Trainer, header: Mapping[str, Any],
-            arrays: Mapping[str, np.ndarray[Any, Any]], path: str | Path = "the snapshot") -> None:
+def restore(
+    trainer: Trainer,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    path: str | Path = "the snapshot",
+) -> None:
     """Puts a snapshot's state into a trainer of the same program.
 
     Raises:
@@ -134,13 +167,15 @@ def restore(trainer: Trainer, header: Mapping[str, Any],
     mine, its = json.loads(json.dumps(describe(trainer.program))), header["program"]
     for key, value in mine.items():
         if its.get(key) != value:
-            raise InputError(f"{path} is of another training program: its {key} is "
-                             f"{_short(its.get(key))}, here it is {_short(value)}; use the same "
-                             "options, or start without it")
+            raise InputError(
+                f"{path} is of another training program: its {key} is "
+                f"{_short(its.get(key))}, here it is {_short(value)}; use the same "
+                "options, or start without it"
+            )
     for name, array in arrays.items():
         trainer.backend.write(name, array)
     trainer.seed, trainer.epoch = header["trainer"]["seed"], header["trainer"]["epoch"]
-    trainer.stream = header["trainer"]["stream"]
+    trainer.stream.from_plain(header["trainer"]["stream"])
 
 
 def _short(value: object) -> str:

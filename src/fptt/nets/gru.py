@@ -75,14 +75,17 @@ class GRU(Recurrent):
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
         h_size = self.hidden
         gates = e.history("gates", 4 * h_size).at(0)
-        rzn, rz, q = gates.cols(0, 3 * h_size), gates.cols(0, 2 * h_size), gates.cols(
-            3 * h_size, 4 * h_size
+        rzn, rz, q = (
+            gates.cols(0, 3 * h_size),
+            gates.cols(0, 2 * h_size),
+            gates.cols(3 * h_size, 4 * h_size),
         )
         (h,) = self.state(e)
         weight_rz, weight_n = self._halves(e, "weight_hh")
         bias_rz, bias_n = self._halves(e, "bias_hh")
-        e.emit("affine", [x, e.parameter("weight_ih").whole, e.parameter("bias_ih").whole, None],
-               [rzn])
+        e.emit(
+            "affine", [x, e.parameter("weight_ih").whole, e.parameter("bias_ih").whole, None], [rzn]
+        )
         e.emit("affine", [h.at(before), weight_rz, bias_rz, rz], [rz])
         e.emit("affine", [h.at(before), weight_n, bias_n, None], [q])
         e.emit("gru_forward", [gates, h.at(before)], [gates, h.at(0)])
@@ -98,8 +101,9 @@ class GRU(Recurrent):
         weight_rz, weight_n = self._halves(e, "weight_hh")
         e.emit("gru_backward", [gates, h.at(-1), dh], [gates, dh])
         if dx is not None:
-            e.emit("product", [gates.cols(0, 3 * h_size), e.parameter("weight_ih").whole, start],
-                   [dx])
+            e.emit(
+                "product", [gates.cols(0, 3 * h_size), e.parameter("weight_ih").whole, start], [dx]
+            )
         e.emit("product", [gates.cols(0, 2 * h_size), weight_rz, dh], [dh])
         e.emit("product", [gates.cols(3 * h_size, 4 * h_size), weight_n, dh], [dh])
 
@@ -107,7 +111,9 @@ class GRU(Recurrent):
         h_size = self.hidden
         da = e.history("gates", 4 * h_size).all()
         d_rzn, d_rz, d_q = (
-            da.cols(0, 3 * h_size), da.cols(0, 2 * h_size), da.cols(3 * h_size, 4 * h_size)
+            da.cols(0, 3 * h_size),
+            da.cols(0, 2 * h_size),
+            da.cols(3 * h_size, 4 * h_size),
         )
         (h,) = self.state(e)
         if gradient := e.gradient("weight_ih"):

@@ -74,11 +74,13 @@ class Layout(Protocol):
     def rows(self, name: str, width: int) -> Buffer:
         """A scratch buffer [batch, width]."""
 
-    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref], **attrs: object
-             ) -> None:
+    def emit(
+        self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref], **attrs: object
+    ) -> None:
         """Appends one operation to the routine that is being written."""
 
 
+@dataclass(frozen=True)
 class Layer:
     """Base of all layers. Subclasses are frozen dataclasses, so they compare and print well."""
 

@@ -53,11 +53,11 @@ class Linear(FeedForward):
 
     def parameter_gradients(self, e: Layout, x: Ref, dy: Ref, *, accumulate: bool) -> None:
         if gradient := e.gradient("weight"):
-            e.emit("weight_gradient", [dy, x, gradient.whole if accumulate else None],
-                   [gradient.whole])
+            e.emit(
+                "weight_gradient", [dy, x, gradient.whole if accumulate else None], [gradient.whole]
+            )
         if gradient := e.gradient("bias"):
-            e.emit("bias_gradient", [dy, gradient.whole if accumulate else None],
-                   [gradient.whole])
+            e.emit("bias_gradient", [dy, gradient.whole if accumulate else None], [gradient.whole])
 
     def input_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref, start: Ref | None) -> None:
         e.emit("product", [dy, e.parameter("weight").whole, start], [dx])

@@ -70,8 +70,9 @@ class LSTM(Recurrent):
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
         gates = e.history("gates", 4 * self.hidden).at(0)
         h, c = self.state(e)
-        e.emit("affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None],
-               [gates])
+        e.emit(
+            "affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None], [gates]
+        )
         e.emit("affine", [h.at(before), e.parameter("weight_hh").whole, None, gates], [gates])
         e.emit("lstm_forward", [gates, c.at(before)], [gates, c.at(0), h.at(0)])
 

@@ -49,13 +49,17 @@ class Network:
 
     def __init__(self, layers: Sequence[Layer], weights: Mapping[str, Array] | None = None) -> None:
         if isinstance(layers, Layer) or not layers:
-            raise InputError("Network: give a list of at least one layer, "
-                             "such as [LSTM(1, 128), Linear(128, 10)]")
+            raise InputError(
+                "Network: give a list of at least one layer, "
+                "such as [LSTM(1, 128), Linear(128, 10)]"
+            )
         self.layers = tuple(layers)
         for index, layer in enumerate(self.layers):
             if not isinstance(layer, (Recurrent, FeedForward)):
-                raise InputError(f"Network: layer {index} is {layer!r}, which is no layer; "
-                                 f"choose from {', '.join(LAYERS)}")
+                raise InputError(
+                    f"Network: layer {index} is {layer!r}, which is no layer; "
+                    f"choose from {', '.join(LAYERS)}"
+                )
         first = self.layers[0]
         self.tokens = first.tokens if isinstance(first, Embedding) else None
         sized = [layer for layer in self.layers if layer.parameters()]
@@ -79,9 +83,11 @@ class Network:
     @property
     def parameters(self) -> dict[str, Parameter]:
         """Every parameter by its full name, such as "0.weight_ih"."""
-        return {f"{index}.{name}": parameter
-                for index, layer in enumerate(self.layers)
-                for name, parameter in layer.parameters().items()}
+        return {
+            f"{index}.{name}": parameter
+            for index, layer in enumerate(self.layers)
+            for name, parameter in layer.parameters().items()
+        }
 
     @property
     def size(self) -> int:
@@ -101,21 +107,29 @@ class Network:
         if missing := [name for name in expected if name not in weights]:
             raise InputError(f"the weights lack {', '.join(missing)}; this network is {self}")
         if extra := [name for name in weights if name not in expected]:
-            raise InputError(f"the weights hold {', '.join(extra)}, which this network does not "
-                             f"have; this network is {self}")
+            raise InputError(
+                f"the weights hold {', '.join(extra)}, which this network does not "
+                f"have; this network is {self}"
+            )
         for name, parameter in expected.items():
             array = np.asarray(weights[name])
             if array.shape != parameter.shape:
-                raise InputError(f"the weights of {name} have shape {list(array.shape)}, but this "
-                                 f"network ({self}) needs {list(parameter.shape)}")
+                raise InputError(
+                    f"the weights of {name} have shape {list(array.shape)}, but this "
+                    f"network ({self}) needs {list(parameter.shape)}"
+                )
             if not np.isfinite(array.astype(np.float64)).all():
                 raise InputError(f"the weights of {name} contain NaN or Inf")
 
     def to_config(self) -> list[dict[str, object]]:
         """The layers as plain data, for files."""
-        return [{"layer": type(layer).__name__,
-                 **{f.name: getattr(layer, f.name) for f in fields(layer)}}  # type: ignore[arg-type]
-                for layer in self.layers]
+        return [
+            {
+                "layer": type(layer).__name__,
+                **{f.name: getattr(layer, f.name) for f in fields(layer)},
+            }
+            for layer in self.layers
+        ]
 
     @classmethod
     def from_config(cls, config: Sequence[Mapping[str, object]]) -> Network:
@@ -125,8 +139,10 @@ class Network:
             options = dict(item)
             kind = options.pop("layer", None)
             if kind not in LAYERS:
-                raise InputError(f"the file names a layer {kind!r} that this version does not "
-                                 f"know; it knows {', '.join(LAYERS)}")
+                raise InputError(
+                    f"the file names a layer {kind!r} that this version does not "
+                    f"know; it knows {', '.join(LAYERS)}"
+                )
             try:
                 layers.append(LAYERS[str(kind)](**options))
             except TypeError as error:
@@ -143,8 +159,9 @@ class Network:
         """For example "LSTM(1, 128) - Linear(128, 10)"."""
         return " - ".join(
             f"{type(layer).__name__}"
-            f"({', '.join(str(getattr(layer, f.name)) for f in fields(layer))})"  # type: ignore[arg-type]
-            for layer in self.layers)
+            f"({', '.join(str(getattr(layer, f.name)) for f in fields(layer))})"
+            for layer in self.layers
+        )
 
     def __repr__(self) -> str:
         return f"Network([{', '.join(map(repr, self.layers))}])"

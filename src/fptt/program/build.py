@@ -10,7 +10,7 @@ from fptt.nets.network import Network
 from fptt.program.builder import Builder
 from fptt.program.program import Program
 from fptt.program.verify import verify
-from fptt.rules.losses import EveryStep, Last, LossSchedule, as_schedule
+from fptt.rules.losses import Criterion, EveryStep, Last, LossSchedule, as_schedule
 from fptt.rules.optimizers import SGD, Optimizer
 from fptt.rules.rule import BPTT, Rule, check_choice
 
@@ -25,7 +25,7 @@ def build(
     steps: int,
     batch: int = 1,
     loss: str | LossSchedule = "last",
-    criterion: str = "cross_entropy",
+    criterion: Criterion = "cross_entropy",
     dtype: str = "float32",
     activation_dtype: str | None = None,
     clip: float | None = None,
@@ -70,8 +70,9 @@ def build(
     check_size("build", "steps", steps)
     check_size("build", "batch", batch)
     if rule.parts > steps:
-        raise InputError(f"build: {rule.parts} parts of a sequence of {steps} steps; "
-                         f"give parts <= {steps}")
+        raise InputError(
+            f"build: {rule.parts} parts of a sequence of {steps} steps; give parts <= {steps}"
+        )
     check_choice("build", "dtype", dtype, DTYPES)
     activation_dtype = activation_dtype or dtype
     check_choice("build", "activation_dtype", activation_dtype, DTYPES)
@@ -80,12 +81,18 @@ def build(
     if isinstance(train, str):
         train = (train,)
     schedule = as_schedule(loss)
-    schedule.check(criterion)  # type: ignore[arg-type]
+    schedule.check(criterion)
 
     part_steps = max(high - low for low, high in rule.bounds(steps))
-    builder = Builder(net, steps=part_steps, batch=batch, dtype=dtype,
-                      activation_dtype=activation_dtype, every_step=schedule.every_step,
-                      train=train)
+    builder = Builder(
+        net,
+        steps=part_steps,
+        batch=batch,
+        dtype=dtype,
+        activation_dtype=activation_dtype,
+        every_step=schedule.every_step,
+        train=train,
+    )
     if not builder.trained:
         raise InputError("build: train names no parameter, so there is nothing to learn")
     builder.write_inference()
@@ -93,8 +100,14 @@ def build(
     return _finish(builder, rule, optimizer, schedule, criterion, steps, clip, tuple(train))
 
 
-def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
-                    dtype: str = "float32", criterion: str = "cross_entropy") -> Program:
+def build_inference(
+    net: Network,
+    *,
+    batch: int = 1,
+    every_step: bool = False,
+    dtype: str = "float32",
+    criterion: Criterion = "cross_entropy",
+) -> Program:
     """A program that only infers, one step at a time, on a batch of its own size.
 
     Its arena holds the parameters, one step's activations and the state; it serves evaluation,
@@ -117,20 +130,47 @@ def build_inference(net: Network, *, batch: int = 1, every_step: bool = False,
     """
     check_size("build_inference", "batch", batch)
     check_choice("build_inference", "dtype", dtype, DTYPES)
-    builder = Builder(net, steps=1, batch=batch, dtype=dtype, activation_dtype=dtype,
-                      every_step=every_step, inference_only=True)
+    builder = Builder(
+        net,
+        steps=1,
+        batch=batch,
+        dtype=dtype,
+        activation_dtype=dtype,
+        every_step=every_step,
+        inference_only=True,
+    )
     builder.write_inference()
-    return _finish(builder, BPTT(), SGD(), EveryStep() if every_step else Last(), criterion,
-                   1, None, ())
+    return _finish(
+        builder, BPTT(), SGD(), EveryStep() if every_step else Last(), criterion, 1, None, ()
+    )
 
 
-def _finish(builder: Builder, rule: Rule, optimizer: Optimizer, schedule: LossSchedule,
-            criterion: str, steps: int, clip: float | None, train: tuple[str, ...]) -> Program:
+def _finish(
+    builder: Builder,
+    rule: Rule,
+    optimizer: Optimizer,
+    schedule: LossSchedule,
+    criterion: Criterion,
+    steps: int,
+    clip: float | None,
+    train: tuple[str, ...],
+) -> Program:
     program = Program(
-        net=builder.net, rule=rule, optimizer=optimizer, schedule=schedule, criterion=criterion,
-        steps=steps, batch=builder.batch, part_steps=builder.part_steps, dtype=builder.dtype,
-        activation_dtype=builder.activation_dtype, clip=clip, train=train,
-        buffers=builder.buffers, routines=builder.routines, output=builder.values[-1],
+        net=builder.net,
+        rule=rule,
+        optimizer=optimizer,
+        schedule=schedule,
+        criterion=criterion,
+        steps=steps,
+        batch=builder.batch,
+        part_steps=builder.part_steps,
+        dtype=builder.dtype,
+        activation_dtype=builder.activation_dtype,
+        clip=clip,
+        train=train,
+        buffers=builder.buffers,
+        routines=builder.routines,
+        output=builder.values[-1],
         trained=tuple(name for name, _, _ in builder.trained),
     )
     verify(program)

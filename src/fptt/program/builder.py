@@ -18,7 +18,7 @@ from fptt.nets.layer import FeedForward, Recurrent
 from fptt.nets.network import Network
 from fptt.program.ir import Buffer, Loop, Op, Ref, Role, Routine
 from fptt.program.layout import LayerLayout
-from fptt.rules.losses import LossSchedule
+from fptt.rules.losses import Criterion, LossSchedule
 from fptt.rules.optimizers import Optimizer
 from fptt.rules.rule import Rule
 from fptt.rules.sources import SOURCES
@@ -27,8 +27,18 @@ from fptt.rules.sources import SOURCES
 class Builder:
     """Collects buffers and routines; `fptt.rules.emitter.SourceEmitter` describes its use."""
 
-    def __init__(self, net: Network, *, steps: int, batch: int, dtype: str, activation_dtype: str,
-                 every_step: bool, train: Sequence[str] = (), inference_only: bool = False) -> None:
+    def __init__(
+        self,
+        net: Network,
+        *,
+        steps: int,
+        batch: int,
+        dtype: str,
+        activation_dtype: str,
+        every_step: bool,
+        train: Sequence[str] = (),
+        inference_only: bool = False,
+    ) -> None:
         self.net = net
         self.part_steps = steps
         self.batch = batch
@@ -49,8 +59,9 @@ class Builder:
         self.input = (
             self.buffer("input", (), Role.INPUT, dtype="int32", batch=True, steps=steps)
             if net.tokens
-            else self.buffer("input", (net.inputs,), Role.INPUT, dtype=activation_dtype,
-                             batch=True, steps=steps)
+            else self.buffer(
+                "input", (net.inputs,), Role.INPUT, dtype=activation_dtype, batch=True, steps=steps
+            )
         )
         self.gradients: dict[str, Buffer] = {}
         self.trained = self._declare_parameters(train)
@@ -62,12 +73,28 @@ class Builder:
 
     # -- declarations ------------------------------------------------------------------------
 
-    def buffer(self, name: str, inner: tuple[int, ...], role: str, *, dtype: str | None = None,
-               batch: bool = False, steps: int = 0, lead: int = 0) -> Buffer:
+    def buffer(
+        self,
+        name: str,
+        inner: tuple[int, ...],
+        role: str,
+        *,
+        dtype: str | None = None,
+        batch: bool = False,
+        steps: int = 0,
+        lead: int = 0,
+    ) -> Buffer:
         """Declares a buffer, or finds the one of this name."""
         activation = role in (Role.ACTIVATION, Role.CARRY, Role.SCRATCH)
-        buffer = Buffer(name, inner, dtype or (self.activation_dtype if activation else self.dtype),
-                        Role(role), self.batch if batch else 0, steps, lead)
+        buffer = Buffer(
+            name,
+            inner,
+            dtype or (self.activation_dtype if activation else self.dtype),
+            Role(role),
+            self.batch if batch else 0,
+            steps,
+            lead,
+        )
         known = self.buffers.setdefault(name, buffer)
         assert known == buffer, f"two different buffers named {name}"
         return known
@@ -76,8 +103,10 @@ class Builder:
         names = self.net.parameters
         for pattern in train:
             if not any(fnmatchcase(name, pattern) for name in names):
-                raise InputError(f"build: train names {pattern!r}, but no parameter is called so; "
-                                 f"there are {', '.join(names)}")
+                raise InputError(
+                    f"build: train names {pattern!r}, but no parameter is called so; "
+                    f"there are {', '.join(names)}"
+                )
         trained = []
         for name, parameter in names.items():
             trains = any(fnmatchcase(name, pattern) for pattern in train)
@@ -124,8 +153,13 @@ class Builder:
             self._body.append(Loop(tuple(self._loop), reverse))
         self._loop = None
 
-    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref | None],
-             **attrs: object) -> None:
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref | None],
+        **attrs: object,
+    ) -> None:
         """Appends one operation."""
         target = self._body if self._loop is None else self._loop
         assert target is not None, "emit outside a routine"
@@ -165,8 +199,12 @@ class Builder:
         for index in range(self.body_end, len(self.net.layers)):
             layer = self.net.layers[index]
             assert isinstance(layer, FeedForward)
-            layer.forward(self.layouts[index], self._value(index - 1, in_loop=in_loop),
-                          self._value(index, in_loop=in_loop), training=training)
+            layer.forward(
+                self.layouts[index],
+                self._value(index - 1, in_loop=in_loop),
+                self._value(index, in_loop=in_loop),
+                training=training,
+            )
 
     # -- gradients of values -----------------------------------------------------------------
 
@@ -183,12 +221,18 @@ class Builder:
             return self._state_gradient(index)
         # a rectifier's backward pass looks at the value, a recurrent layer's at h
         free = index >= self.body_end and not any(
-            type(self.net.layers[i]).__name__ == "ReLU" for i in group)
+            type(self.net.layers[i]).__name__ == "ReLU" for i in group
+        )
         if top in group and free:
             buffer = value
         else:
-            buffer = self.buffer(f"{group[0]}.dy", value.inner, Role.SCRATCH, batch=True,
-                                 steps=self.part_steps if self.every_step else 0)
+            buffer = self.buffer(
+                f"{group[0]}.dy",
+                value.inner,
+                Role.SCRATCH,
+                batch=True,
+                steps=self.part_steps if self.every_step else 0,
+            )
         if not self.every_step:
             return buffer.whole
         return buffer.at(0) if in_loop else buffer.all()
@@ -211,7 +255,7 @@ class Builder:
             if isinstance(layer, Recurrent):
                 # the head (or the loss) has written the gradient of the top layer's last h
                 written = index == self.body_end - 1 and not self.every_step
-                for buffer in layer.gradient_state(e)[1 if written else 0:]:
+                for buffer in layer.gradient_state(e)[1 if written else 0 :]:
                     self.emit("fill", [], [buffer.whole], value=0.0)
             else:
                 self._zero_own_gradients(index)
@@ -229,14 +273,17 @@ class Builder:
             if type(layer).__name__ == "Embedding":
                 self._zero_own_gradients(index)
             dy = self._head_gradient(index)
-            layer.parameter_gradients(e, self._value(index - 1, in_loop=False), dy,
-                                      accumulate=False)
+            layer.parameter_gradients(
+                e, self._value(index - 1, in_loop=False), dy, accumulate=False
+            )
             if index > max(self.body_end, self.lowest):
-                layer.input_gradient(e, self._value(index, in_loop=False), dy,
-                                     self._head_gradient(index - 1), None)
+                layer.input_gradient(
+                    e, self._value(index, in_loop=False), dy, self._head_gradient(index - 1), None
+                )
             elif index == self.body_end and self.lowest < index and not self.every_step:
-                layer.input_gradient(e, self._value(index, in_loop=False), dy,
-                                     self._state_gradient(index - 1), None)
+                layer.input_gradient(
+                    e, self._value(index, in_loop=False), dy, self._state_gradient(index - 1), None
+                )
 
     def backward_layers(self) -> None:
         """One step back through the body."""
@@ -249,8 +296,12 @@ class Builder:
                 layer = self.net.layers[self.body_end]
                 assert isinstance(layer, FeedForward)
                 layer.input_gradient(
-                    self.layouts[self.body_end], self._value(self.body_end, in_loop=True),
-                    self._head_gradient(self.body_end, in_loop=True), dh, dh)
+                    self.layouts[self.body_end],
+                    self._value(self.body_end, in_loop=True),
+                    self._head_gradient(self.body_end, in_loop=True),
+                    dh,
+                    dh,
+                )
             else:
                 self.emit("add", [self._head_gradient(top, in_loop=True), dh], [dh])
         for index in range(top, self.lowest - 1, -1):
@@ -305,8 +356,14 @@ class Builder:
         with self.routine("infer"), self.loop():
             self._forward_body(before=0, training=False)
 
-    def write_training(self, rule: Rule, optimizer: Optimizer, schedule: LossSchedule,
-                       criterion: str, clip: float | None) -> None:
+    def write_training(
+        self,
+        rule: Rule,
+        optimizer: Optimizer,
+        schedule: LossSchedule,
+        criterion: Criterion,
+        clip: float | None,
+    ) -> None:
         """All routines of training."""
         source = SOURCES[rule.source]
         random = any(type(layer).__name__ == "Dropout" for layer in self.net.layers)
@@ -336,15 +393,28 @@ class Builder:
         with self.routine("end_epoch"):
             rule.emit_end_epoch(self)
 
-    def _write_loss(self, schedule: LossSchedule, criterion: str, parts: int) -> None:
+    def _write_loss(self, schedule: LossSchedule, criterion: Criterion, parts: int) -> None:
         steps = self.part_steps if self.every_step else 0
         target = (
             self.buffer("target", (), Role.TARGET, dtype="int32", batch=True, steps=steps)
             if criterion == "cross_entropy"
-            else self.buffer("target", (self.net.outputs,), Role.TARGET, dtype=self.control_dtype,
-                             batch=True, steps=steps)
+            else self.buffer(
+                "target",
+                (self.net.outputs,),
+                Role.TARGET,
+                dtype=self.control_dtype,
+                batch=True,
+                steps=steps,
+            )
         )
         loss = self.buffer("loss", (1,), Role.SCRATCH, dtype=self.control_dtype)
         y = self._value(len(self.net.layers) - 1, in_loop=False)
-        schedule.emit(self, criterion, y, target.all() if self.every_step else target.whole,  # type: ignore[arg-type]
-                      self.output_gradient(), loss.whole, parts)
+        schedule.emit(
+            self,
+            criterion,
+            y,
+            target.all() if self.every_step else target.whole,
+            self.output_gradient(),
+            loss.whole,
+            parts,
+        )

@@ -83,9 +83,12 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
             count("begin_sequence", frame)
         for routine in TRAINED_PART:
             count(routine, frame)
-    return WorkTable(tuple(
-        WorkItem(routine, kind, function, key, times, spec(kind).parallel, work)  # type: ignore[arg-type]
-        for (routine, kind, function, key), (times, work) in counted.items()))
+    return WorkTable(
+        tuple(
+            WorkItem(routine, kind, function, key, times, spec(kind).parallel, work)  # type: ignore[arg-type]
+            for (routine, kind, function, key), (times, work) in counted.items()
+        )
+    )
 
 
 def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[Op, int]]:
@@ -106,8 +109,10 @@ def op_work(op: Op, rows: int, ended: int) -> tuple[dict[str, int], dict[str, Wo
     sizes = {"n": rows}
     moved = 0
     given = set()
-    for operand, ref in (*zip(entry.inputs, op.inputs, strict=True),
-                         *zip(entry.outputs, op.outputs, strict=True)):
+    for operand, ref in (
+        *zip(entry.inputs, op.inputs, strict=True),
+        *zip(entry.outputs, op.outputs, strict=True),
+    ):
         if ref is None:
             continue
         given.add(operand.name)
@@ -115,8 +120,10 @@ def op_work(op: Op, rows: int, ended: int) -> tuple[dict[str, int], dict[str, Wo
             sizes["size"] = _items(ref, rows)
         else:
             bind(operand.dims[1:] if ref.has_rows else operand.dims, ref.inner, sizes)
-        moved += _moved_items(entry.touched.get(operand.name), ref, rows, sizes) * ITEM_BYTES[
-            ref.buffer.dtype]
+        moved += (
+            _moved_items(entry.touched.get(operand.name), ref, rows, sizes)
+            * ITEM_BYTES[ref.buffer.dtype]
+        )
     classes = entry.work({**sizes, "ended": ended}, op.attrs, frozenset(given))
     classes[entry.main_class] = classes.get(entry.main_class, Work()) + Work(bytes=moved)
     return sizes, classes

@@ -49,8 +49,9 @@ class Frame:
     @cached_property
     def last_steps(self) -> tuple[int, ...]:
         """Of every row, the last step (counted in the part) that it takes."""
-        ends = [(n, t) for t, n in enumerate(self.rows) if t + 1 == self.steps
-                or self.rows[t + 1] < n]
+        ends = [
+            (n, t) for t, n in enumerate(self.rows) if t + 1 == self.steps or self.rows[t + 1] < n
+        ]
         return tuple(next(t for n, t in reversed(ends) if n > row) for row in range(self.rows[0]))
 
 

@@ -13,7 +13,11 @@ from typing import Literal
 
 #: bytes of one element
 ITEM_BYTES: Mapping[str, int] = {
-    "float64": 8, "float32": 4, "bfloat16": 2, "int32": 4, "uint32": 4,
+    "float64": 8,
+    "float32": 4,
+    "bfloat16": 2,
+    "int32": 4,
+    "uint32": 4,
 }
 
 

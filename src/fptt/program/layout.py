@@ -13,14 +13,30 @@ class Declarations(Protocol):
 
     part_steps: int
     inference_only: bool
-    gradients: Mapping[str, Buffer]
     buffers: dict[str, Buffer]
 
-    def buffer(self, name: str, inner: tuple[int, ...], role: str, *, dtype: str | None = None,
-               batch: bool = False, steps: int = 0, lead: int = 0) -> Buffer: ...
+    @property
+    def gradients(self) -> Mapping[str, Buffer]: ...
 
-    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref | None],
-             **attrs: object) -> None: ...
+    def buffer(
+        self,
+        name: str,
+        inner: tuple[int, ...],
+        role: str,
+        *,
+        dtype: str | None = None,
+        batch: bool = False,
+        steps: int = 0,
+        lead: int = 0,
+    ) -> Buffer: ...
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref | None],
+        **attrs: object,
+    ) -> None: ...
 
 
 class LayerLayout:
@@ -49,14 +65,25 @@ class LayerLayout:
         if self._builder.inference_only:
             role = Role.CARRY if carried else Role.SCRATCH
             return self._builder.buffer(full, (width,), role, batch=True, steps=1)
-        return self._builder.buffer(full, (width,), Role.ACTIVATION, batch=True,
-                                    steps=self._builder.part_steps, lead=int(carried))
+        return self._builder.buffer(
+            full,
+            (width,),
+            Role.ACTIVATION,
+            batch=True,
+            steps=self._builder.part_steps,
+            lead=int(carried),
+        )
 
     def rows(self, name: str, width: int) -> Buffer:
         """[batch, width]."""
         return self._builder.buffer(f"{self.index}.{name}", (width,), Role.SCRATCH, batch=True)
 
-    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref | None],
-             **attrs: object) -> None:
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref | None],
+        **attrs: object,
+    ) -> None:
         """Appends one operation to the routine that is being written."""
         self._builder.emit(kind, inputs, outputs, **attrs)

@@ -27,8 +27,17 @@ Array = NDArray[Any]
 
 #: classes of work, named as in the published measurements (Zhang et al., 2024)
 FUNCTION_CLASSES = (
-    "MatMul-1", "MatMul-2", "MatMul-3", "Mat2Vec", "EWO-basic", "EWO-combo", "EWO-SGD",
-    "Sigmoid", "tanh", "softmax", "dataMovement",
+    "MatMul-1",
+    "MatMul-2",
+    "MatMul-3",
+    "Mat2Vec",
+    "EWO-basic",
+    "EWO-combo",
+    "EWO-SGD",
+    "Sigmoid",
+    "tanh",
+    "softmax",
+    "dataMovement",
 )
 
 
@@ -50,8 +59,12 @@ class Work:
     bytes: int = 0
 
     def __add__(self, other: Work) -> Work:
-        return Work(self.mul + other.mul, self.add + other.add, self.trans + other.trans,
-                    self.bytes + other.bytes)
+        return Work(
+            self.mul + other.mul,
+            self.add + other.add,
+            self.trans + other.trans,
+            self.bytes + other.bytes,
+        )
 
     def __mul__(self, times: int) -> Work:
         return Work(self.mul * times, self.add * times, self.trans * times, self.bytes * times)
@@ -187,15 +200,18 @@ def op(
     return enter
 
 
-def bind(dims: tuple[tuple[int, str], ...], shape: tuple[int, ...], sizes: dict[str, int]
-         ) -> str | None:
+def bind(
+    dims: tuple[tuple[int, str], ...], shape: tuple[int, ...], sizes: dict[str, int]
+) -> str | None:
     """Matches a shape with an operand's dimensions, adding to `sizes`.
 
     Returns:
         None if it fits, otherwise what was expected.
     """
-    expected = ",".join(f"{coefficient if coefficient > 1 or not letter else ''}{letter}"
-                        for coefficient, letter in dims)
+    expected = ",".join(
+        f"{coefficient if coefficient > 1 or not letter else ''}{letter}"
+        for coefficient, letter in dims
+    )
     if len(dims) != len(shape):
         return f"[{expected}]"
     for (coefficient, letter), extent in zip(dims, shape, strict=True):
@@ -210,7 +226,7 @@ def bind(dims: tuple[tuple[int, str], ...], shape: tuple[int, ...], sizes: dict[
 def sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)); one transcendental operation of the work table."""
     if x.dtype == object:
-        return np.frompyfunc(lambda scalar: scalar.sigmoid(), 1, 1)(x)
+        return np.asarray(np.frompyfunc(lambda scalar: scalar.sigmoid(), 1, 1)(x))
     return np.asarray(1 / (1 + np.exp(-x)))
 
 

@@ -33,8 +33,9 @@ def philox(counter: NDArray[np.uint64], key: tuple[int, int]) -> NDArray[np.uint
     return np.stack((c0, c1, c2, c3), axis=-1)
 
 
-def uniform(width: int, row: NDArray[Any], step: NDArray[Any], sequence: int,
-            key: tuple[int, int]) -> NDArray[np.float64]:
+def uniform(
+    width: int, row: NDArray[Any], step: NDArray[Any], sequence: int, key: tuple[int, int]
+) -> NDArray[np.float64]:
     """Numbers in [0, 1) for columns 0..width-1 of every (row, step); shape [len(row), width].
 
     Column 4 q + w takes word w of counter (q, row, step, sequence), divided by 2^32.

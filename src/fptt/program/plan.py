@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fptt.program.ir import Buffer, Role, Routine
+from fptt.program.ir import Buffer, Loop, Role, Routine
 
 #: every buffer starts at a multiple of this, which suits the vector loads of all targets
 ALIGNMENT = 16
@@ -22,8 +22,17 @@ LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
 
 #: routines in the order of one part; those of a list are alive together
 _TIMELINES = (
-    ("begin_sequence", "reset", "forward", "readout", "loss", "backward", "update", "carry",
-     "end_epoch"),
+    (
+        "begin_sequence",
+        "reset",
+        "forward",
+        "readout",
+        "loss",
+        "backward",
+        "update",
+        "carry",
+        "end_epoch",
+    ),
     ("begin_inference", "infer", "readout"),
 )
 #: written or read by whoever drives the program, at any moment of a part
@@ -90,7 +99,7 @@ def lifetimes(routines: Mapping[str, Routine]) -> dict[str, set[tuple[int, int]]
             start = clock
             for item in routines[name].body if name in routines else ():
                 clock += 1
-                for op in getattr(item, "body", (item,)):
+                for op in item.body if isinstance(item, Loop) else (item,):
                     for ref in op.refs:
                         first_last.setdefault(ref.buffer.name, [clock, clock])[1] = clock
             for buffer, (first, last) in _OUTSIDE.items():
@@ -121,8 +130,10 @@ def plan(buffers: Iterable[Buffer], routines: Mapping[str, Routine]) -> Plan:
     for buffer in sorted(passing, key=lambda b: -b.bytes):
         offset = _aligned(own)
         in_the_way = sorted(
-            (offsets[other.name], other.bytes) for other in placed
-            if alive.get(buffer.name, set()) & alive.get(other.name, set()))
+            (offsets[other.name], other.bytes)
+            for other in placed
+            if alive.get(buffer.name, set()) & alive.get(other.name, set())
+        )
         for low, size in in_the_way:
             if offset + buffer.bytes <= low:
                 break
@@ -140,12 +151,20 @@ def memory_table(buffers: Iterable[Buffer], planned: Plan) -> Memory:
     for buffer in buffers:
         for role, size in buffer.bytes_by_role().items():
             categories[role.value] += size
-    spans = sorted((planned.offsets[b.name], planned.offsets[b.name] + b.bytes)
-                   for b in buffers if b.role != Role.FROZEN)
+    spans = sorted(
+        (planned.offsets[b.name], planned.offsets[b.name] + b.bytes)
+        for b in buffers
+        if b.role != Role.FROZEN
+    )
     covered = end = 0
     for low, high in spans:
         covered += max(0, high - max(low, end))
         end = max(end, high)
     in_arena = sum(categories.values()) - categories[Role.FROZEN]
-    return Memory(categories, in_arena - covered, planned.arena_bytes - covered,
-                  planned.arena_bytes, planned.const_bytes)
+    return Memory(
+        categories,
+        in_arena - covered,
+        planned.arena_bytes - covered,
+        planned.arena_bytes,
+        planned.const_bytes,
+    )

@@ -13,7 +13,7 @@ from fptt.program.plan import Memory, Plan, memory_table, plan
 if TYPE_CHECKING:
     from fptt.nets.network import Network
     from fptt.program.count import WorkTable
-    from fptt.rules.losses import LossSchedule
+    from fptt.rules.losses import Criterion, LossSchedule
     from fptt.rules.optimizers import Optimizer
     from fptt.rules.rule import Rule
 
@@ -40,7 +40,7 @@ class Program:
     rule: Rule
     optimizer: Optimizer
     schedule: LossSchedule
-    criterion: str
+    criterion: Criterion
     steps: int
     batch: int
     part_steps: int

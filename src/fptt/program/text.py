@@ -24,8 +24,9 @@ def text(program: Program) -> str:
         "",
         "buffers",
     ]
-    lines += [_buffer(buffer, program.plan.offsets[buffer.name])
-              for buffer in program.buffers.values()]
+    lines += [
+        _buffer(buffer, program.plan.offsets[buffer.name]) for buffer in program.buffers.values()
+    ]
     for routine in program.routines.values():
         lines += ["", routine.name]
         for item in routine.body:

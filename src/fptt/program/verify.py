@@ -22,8 +22,9 @@ class VerificationError(FpttError):
     """A program breaks a rule of the verifier."""
 
     def __init__(self, rule: str, where: str, expected: str, found: str) -> None:
-        super().__init__(f"program rule {rule!r} is broken in {where}: "
-                         f"expected {expected}, found {found}")
+        super().__init__(
+            f"program rule {rule!r} is broken in {where}: expected {expected}, found {found}"
+        )
         self.rule = rule
 
 
@@ -54,36 +55,41 @@ def operand_count(program: Program, site: Site) -> None:
     spec = table()[op.kind]
     expected, found = (len(spec.inputs), len(spec.outputs)), (len(op.inputs), len(op.outputs))
     if expected != found:
-        raise VerificationError("operand count", _where(site), f"{expected} operands",
-                                f"{found}")
+        raise VerificationError("operand count", _where(site), f"{expected} operands", f"{found}")
     for operand, ref in _operands(site, spec):
         if ref is None and not operand.optional:
-            raise VerificationError("operand count", _where(site), f"operand {operand.name}",
-                                    "none")
+            raise VerificationError(
+                "operand count", _where(site), f"operand {operand.name}", "none"
+            )
 
 
 def attributes(program: Program, site: Site) -> None:
     op = site[1]
     expected = table()[op.kind].attrs
     if set(op.attrs) != expected:
-        raise VerificationError("attributes", _where(site), f"attributes {sorted(expected)}",
-                                f"{sorted(op.attrs)}")
+        raise VerificationError(
+            "attributes", _where(site), f"attributes {sorted(expected)}", f"{sorted(op.attrs)}"
+        )
 
 
 def declared(program: Program, site: Site) -> None:
     for ref in site[1].refs:
         if program.buffers.get(ref.buffer.name) is not ref.buffer:
-            raise VerificationError("declared", _where(site), "a buffer of the program",
-                                    ref.buffer.name)
+            raise VerificationError(
+                "declared", _where(site), "a buffer of the program", ref.buffer.name
+            )
 
 
 def ranges(program: Program, site: Site) -> None:
     for ref in site[1].refs:
-        for bounds, extent in ((ref.row_range, ref.buffer.inner[:1]),
-                               (ref.col_range, ref.buffer.inner[-1:])):
+        for bounds, extent in (
+            (ref.row_range, ref.buffer.inner[:1]),
+            (ref.col_range, ref.buffer.inner[-1:]),
+        ):
             if bounds and not 0 <= bounds[0] < bounds[1] <= extent[0]:
-                raise VerificationError("ranges", _where(site), f"a range within 0:{extent[0]}",
-                                        str(ref))
+                raise VerificationError(
+                    "ranges", _where(site), f"a range within 0:{extent[0]}", str(ref)
+                )
 
 
 def steps(program: Program, site: Site) -> None:
@@ -99,8 +105,9 @@ def steps(program: Program, site: Site) -> None:
             "whole": not has_steps,
         }[index]
         if not fits or ref.offset + ref.buffer.lead < 0 or ref.offset > 0:
-            raise VerificationError("steps", _where(site), "a slot that exists at this point",
-                                    str(ref))
+            raise VerificationError(
+                "steps", _where(site), "a slot that exists at this point", str(ref)
+            )
 
 
 def shapes(program: Program, site: Site) -> None:
@@ -113,18 +120,24 @@ def shapes(program: Program, site: Site) -> None:
         if operand.dims is None:
             shape = (ref.has_rows, *ref.inner)
             if whole is not None and shape != whole:
-                raise VerificationError("shapes", _where(site), f"equal shapes {list(whole[1:])}",
-                                        f"{operand.name} {list(ref.inner)}")
+                raise VerificationError(
+                    "shapes",
+                    _where(site),
+                    f"equal shapes {list(whole[1:])}",
+                    f"{operand.name} {list(ref.inner)}",
+                )
             whole = shape
             continue
         rows = operand.dims[:1] == ((1, "n"),)
         if rows != ref.has_rows:
-            raise VerificationError("shapes", _where(site),
-                                    f"{operand.name} with{'' if rows else 'out'} rows", str(ref))
+            raise VerificationError(
+                "shapes", _where(site), f"{operand.name} with{'' if rows else 'out'} rows", str(ref)
+            )
         expected = bind(operand.dims[1:] if rows else operand.dims, ref.inner, sizes)
         if expected:
-            raise VerificationError("shapes", _where(site), f"{operand.name} {expected}",
-                                    f"{list(ref.inner)}")
+            raise VerificationError(
+                "shapes", _where(site), f"{operand.name} {expected}", f"{list(ref.inner)}"
+            )
 
 
 def same_rows(program: Program, site: Site) -> None:
@@ -140,9 +153,12 @@ def number_types(program: Program, site: Site) -> None:
         if ref is not None and operand.dims is not None:
             integer = ref.buffer.dtype in ("int32", "uint32")
             if integer != operand.integer or ref.buffer.dtype not in ITEM_BYTES:
-                raise VerificationError("number types", _where(site),
-                                        "whole numbers" if operand.integer else "floats",
-                                        f"{ref} {ref.buffer.dtype}")
+                raise VerificationError(
+                    "number types",
+                    _where(site),
+                    "whole numbers" if operand.integer else "floats",
+                    f"{ref} {ref.buffer.dtype}",
+                )
 
 
 def aliasing(program: Program, site: Site) -> None:
@@ -154,14 +170,17 @@ def aliasing(program: Program, site: Site) -> None:
                 continue
             same_slot = (ref.index, ref.offset) == (out.index, out.offset)
             disjoint = ref.index == out.index and _apart(ref, out)
-            if ((operand.name, output.name) not in spec.in_place and same_slot and not disjoint):
-                raise VerificationError("aliasing", _where(site),
-                                        f"{output.name} apart from {operand.name}", str(out))
+            if (operand.name, output.name) not in spec.in_place and same_slot and not disjoint:
+                raise VerificationError(
+                    "aliasing", _where(site), f"{output.name} apart from {operand.name}", str(out)
+                )
 
 
 def _apart(a: Ref, b: Ref) -> bool:
-    return any(x and y and (x[1] <= y[0] or y[1] <= x[0])
-               for x, y in ((a.row_range, b.row_range), (a.col_range, b.col_range)))
+    return any(
+        x and y and (x[1] <= y[0] or y[1] <= x[0])
+        for x, y in ((a.row_range, b.row_range), (a.col_range, b.col_range))
+    )
 
 
 def write_permission(program: Program, site: Site) -> None:
@@ -172,10 +191,12 @@ def write_permission(program: Program, site: Site) -> None:
             continue
         role = ref.buffer.role
         forbidden = role in (Role.INPUT, Role.TARGET, Role.FROZEN) or (
-            role == Role.PARAMETER and routine not in ("update", "end_epoch"))
+            role == Role.PARAMETER and routine not in ("update", "end_epoch")
+        )
         if forbidden:
-            raise VerificationError("write permission", _where(site), f"{role} left alone",
-                                    f"{ref} written")
+            raise VerificationError(
+                "write permission", _where(site), f"{role} left alone", f"{ref} written"
+            )
 
 
 def initialised(program: Program) -> None:
@@ -184,10 +205,18 @@ def initialised(program: Program) -> None:
     for routine in _ORDER:
         for op, loop in program.routines[routine].ops() if routine in program.routines else ():
             for ref in op.inputs:
-                if ref and not ref.buffer.persistent and ref.buffer.role != Role.FROZEN and (
-                        ref.buffer.name not in written):
-                    raise VerificationError("initialised", _where((routine, op, loop)),
-                                            "a buffer that was written before", str(ref))
+                if (
+                    ref
+                    and not ref.buffer.persistent
+                    and ref.buffer.role != Role.FROZEN
+                    and (ref.buffer.name not in written)
+                ):
+                    raise VerificationError(
+                        "initialised",
+                        _where((routine, op, loop)),
+                        "a buffer that was written before",
+                        str(ref),
+                    )
             written.update(ref.buffer.name for ref in op.outputs if ref)
 
 
@@ -195,12 +224,17 @@ def trained_once(program: Program) -> None:
     """Every trained parameter is written by exactly one operation of `update`, no other at all."""
     if "update" not in program.routines:
         return
-    counts = Counter(ref.buffer.name for op, _ in program.routines["update"].ops()
-                     for ref in op.outputs if ref and ref.buffer.role == Role.PARAMETER)
+    counts = Counter(
+        ref.buffer.name
+        for op, _ in program.routines["update"].ops()
+        for ref in op.outputs
+        if ref and ref.buffer.role == Role.PARAMETER
+    )
     expected = Counter(program.trained)
     if counts != expected:
-        raise VerificationError("trained once", "update", f"one update of each of "
-                                f"{sorted(expected)}", f"{dict(counts)}")
+        raise VerificationError(
+            "trained once", "update", f"one update of each of {sorted(expected)}", f"{dict(counts)}"
+        )
 
 
 def loop_direction(program: Program) -> None:
@@ -208,8 +242,9 @@ def loop_direction(program: Program) -> None:
     for name, routine in program.routines.items():
         for item in routine.body:
             if isinstance(item, Loop) and item.reverse != (name == "backward"):
-                raise VerificationError("loop direction", name, "reverse in backward only",
-                                        f"reverse={item.reverse}")
+                raise VerificationError(
+                    "loop direction", name, "reverse in backward only", f"reverse={item.reverse}"
+                )
 
 
 def placement(program: Program) -> None:
@@ -221,24 +256,44 @@ def placement(program: Program) -> None:
     for number, a in enumerate(arena):
         low, high = planned.offsets[a.name], planned.offsets[a.name] + a.bytes
         if low % ALIGNMENT or high > planned.arena_bytes:
-            raise VerificationError("placement", a.name, f"an aligned place within "
-                                    f"{planned.arena_bytes} bytes", f"{low}..{high}")
+            raise VerificationError(
+                "placement",
+                a.name,
+                f"an aligned place within {planned.arena_bytes} bytes",
+                f"{low}..{high}",
+            )
         for b in arena[:number]:
             start = planned.offsets[b.name]
-            if low < start + b.bytes and start < high and (
-                    a.persistent or b.persistent or alive[a.name] & alive[b.name]):
-                raise VerificationError("placement", a.name, f"a place apart from {b.name}",
-                                        f"{low}..{high}")
+            if (
+                low < start + b.bytes
+                and start < high
+                and (a.persistent or b.persistent or alive[a.name] & alive[b.name])
+            ):
+                raise VerificationError(
+                    "placement", a.name, f"a place apart from {b.name}", f"{low}..{high}"
+                )
 
 
 #: rules about one operation
 OP_RULES: tuple[Callable[[Program, Site], None], ...] = (
-    known_kind, operand_count, attributes, declared, ranges, steps, shapes, same_rows,
-    number_types, aliasing, write_permission,
+    known_kind,
+    operand_count,
+    attributes,
+    declared,
+    ranges,
+    steps,
+    shapes,
+    same_rows,
+    number_types,
+    aliasing,
+    write_permission,
 )
 #: rules about the whole
 PROGRAM_RULES: tuple[Callable[[Program], None], ...] = (
-    initialised, trained_once, loop_direction, placement,
+    initialised,
+    trained_once,
+    loop_direction,
+    placement,
 )
 
 

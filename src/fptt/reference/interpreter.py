@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from fptt.program.program import Program
 
 Array = NDArray[Any]
-_STORAGE = {"float64": np.float64, "float32": np.float32, "bfloat16": np.uint16,
-            "int32": np.int32, "uint32": np.uint32}
+_STORAGE = {
+    "float64": np.float64,
+    "float32": np.float32,
+    "bfloat16": np.uint16,
+    "int32": np.int32,
+    "uint32": np.uint32,
+}
 
 
 class Interpreter:
@@ -36,23 +41,26 @@ class Interpreter:
         arena: memory to use, uint8 of at least `program.plan.arena_bytes`; allocated by default.
     """
 
-    def __init__(self, program: Program, threads: int = 1,
-                 arena: NDArray[np.uint8] | None = None) -> None:
+    def __init__(
+        self, program: Program, threads: int = 1, arena: NDArray[np.uint8] | None = None
+    ) -> None:
         self.program = program
         self.threads = threads
         planned = program.plan
         self.arena = np.zeros(planned.arena_bytes, np.uint8) if arena is None else arena
         if self.arena.nbytes < planned.arena_bytes:
-            raise ValueError(f"the arena has {self.arena.nbytes} bytes; the program needs "
-                             f"{planned.arena_bytes}")
+            raise ValueError(
+                f"the arena has {self.arena.nbytes} bytes; the program needs {planned.arena_bytes}"
+            )
         self._const = np.zeros(planned.const_bytes, np.uint8)
         self._views = {buffer.name: self._view(buffer) for buffer in program.buffers.values()}
 
     def _view(self, buffer: Buffer) -> Array:
         block = self._const if buffer.role == Role.FROZEN else self.arena
         offset = self.program.plan.offsets[buffer.name]
-        return block[offset:offset + buffer.bytes].view(_STORAGE[buffer.dtype]).reshape(
-            buffer.shape)
+        return (
+            block[offset : offset + buffer.bytes].view(_STORAGE[buffer.dtype]).reshape(buffer.shape)
+        )
 
     # -- access from outside -----------------------------------------------------------------
 
@@ -69,7 +77,7 @@ class Interpreter:
     @property
     def learned(self) -> NDArray[np.uint8]:
         """Parameters, rule and optimizer state as one block of bytes, a view."""
-        return self.arena[:self.program.plan.learned_bytes]
+        return self.arena[: self.program.plan.learned_bytes]
 
     # -- execution ---------------------------------------------------------------------------
 
@@ -111,8 +119,9 @@ class Interpreter:
         view, low = self._views[ref.buffer.name], ref.buffer.lead + ref.offset
         done = 0
         for step, rows in enumerate(frame.rows):
-            self._store(ref.buffer, _ranged(view[low + step, :rows], ref),
-                        result[done:done + rows])
+            self._store(
+                ref.buffer, _ranged(view[low + step, :rows], ref), result[done : done + rows]
+            )
             done += rows
 
     def _select(self, ref: Ref, frame: Frame, t: int | None) -> Array:
@@ -132,7 +141,7 @@ class Interpreter:
         elif ref.index == "last":
             chosen = view[[first + step for step in frame.last_steps], range(rows)]
         elif not frame.ragged:
-            chosen = view[first:first + frame.steps, :rows].reshape(-1, *buffer.inner)
+            chosen = view[first : first + frame.steps, :rows].reshape(-1, *buffer.inner)
         else:
             chosen = np.concatenate([view[first + s, :n] for s, n in enumerate(frame.rows)])
         return _ranged(chosen, ref)
@@ -154,9 +163,9 @@ def _blas() -> ThreadpoolController:
 
 def _ranged(rows: Array, ref: Ref) -> Array:
     if ref.row_range:
-        rows = rows[ref.row_range[0]:ref.row_range[1]]
+        rows = rows[ref.row_range[0] : ref.row_range[1]]
     if ref.col_range:
-        rows = rows[..., ref.col_range[0]:ref.col_range[1]]
+        rows = rows[..., ref.col_range[0] : ref.col_range[1]]
     return rows
 
 
@@ -172,4 +181,3 @@ def _place(op: Op, frame: Frame, t: int | None) -> Place:
         rows = np.arange(frame.rows[0])
         steps = np.array(frame.last_steps) + frame.begin
     return Place(frame.part, steps, rows)
-

@@ -7,6 +7,19 @@ from fptt.rules.rule import BPTT, TBPTT, Rule
 from fptt.rules.schedules import CosineSchedule, PlateauSchedule, Schedule, StepSchedule
 
 __all__ = [
-    "BPTT", "FPTT", "SGD", "TBPTT", "Adam", "Auxiliary", "CosineSchedule", "EveryStep", "Last",
-    "LossSchedule", "Optimizer", "PlateauSchedule", "Rule", "Schedule", "StepSchedule",
+    "BPTT",
+    "FPTT",
+    "SGD",
+    "TBPTT",
+    "Adam",
+    "Auxiliary",
+    "CosineSchedule",
+    "EveryStep",
+    "Last",
+    "LossSchedule",
+    "Optimizer",
+    "PlateauSchedule",
+    "Rule",
+    "Schedule",
+    "StepSchedule",
 ]

@@ -13,17 +13,31 @@ if TYPE_CHECKING:
 class Emitter(Protocol):
     """The part of the builder that rules, losses and optimizers see."""
 
-    #: name, parameter and gradient of everything that trains
-    trained: Sequence[tuple[str, Buffer, Buffer]]
+    @property
+    def trained(self) -> Sequence[tuple[str, Buffer, Buffer]]:
+        """Name, parameter and gradient of everything that trains."""
+
     #: dtype of scalars that steer the update; never below float32
     control_dtype: str
 
-    def buffer(self, name: str, inner: tuple[int, ...], role: str, *, dtype: str | None = None,
-               batch: bool = False) -> Buffer:
+    def buffer(
+        self,
+        name: str,
+        inner: tuple[int, ...],
+        role: str,
+        *,
+        dtype: str | None = None,
+        batch: bool = False,
+    ) -> Buffer:
         """Declares a buffer, or finds the one of this name."""
 
-    def emit(self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref | None],
-             **attrs: object) -> None:
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref | None],
+        **attrs: object,
+    ) -> None:
         """Appends one operation to the routine that is being written."""
 
 

@@ -58,8 +58,10 @@ class FPTT(Rule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.alpha > 0 or self.alpha == float("inf"):
-            raise InputError(f"FPTT: alpha is {self.alpha!r}; give a number above 0, "
-                             "or regularise=False to train without R(t)")
+            raise InputError(
+                f"FPTT: alpha is {self.alpha!r}; give a number above 0, "
+                "or regularise=False to train without R(t)"
+            )
         if not 0 < self.beta <= 1:
             raise InputError(f"FPTT: beta is {self.beta!r}; give a number with 0 < beta <= 1")
         check_choice("FPTT", "mode", self.mode, ("code", "paper"))
@@ -67,8 +69,10 @@ class FPTT(Rule):
         check_choice("FPTT", "epoch_lambda", self.epoch_lambda, ("zero", "keep"))
 
     def _state(self, e: Emitter, name: str, theta: Buffer) -> tuple[Buffer, Buffer]:
-        return (e.buffer(f"lambda/{name}", theta.inner, "rule_state"),
-                e.buffer(f"mean/{name}", theta.inner, "rule_state"))
+        return (
+            e.buffer(f"lambda/{name}", theta.inner, "rule_state"),
+            e.buffer(f"mean/{name}", theta.inner, "rule_state"),
+        )
 
     def emit_update(self, e: Emitter, optimizer: Optimizer, clip: float | None) -> None:
         if not self.regularise:
@@ -79,8 +83,13 @@ class FPTT(Rule):
         if directed:
             for name, theta, gradient in e.trained:
                 lam, mean = self._state(e, name, theta)
-                e.emit("fptt_direction", [theta.whole, gradient.whole, lam.whole, mean.whole],
-                       [gradient.whole], alpha=float(self.alpha), mode=self.mode)
+                e.emit(
+                    "fptt_direction",
+                    [theta.whole, gradient.whole, lam.whole, mean.whole],
+                    [gradient.whole],
+                    alpha=float(self.alpha),
+                    mode=self.mode,
+                )
         factor = emit_clipping(e, clip)
         optimizer.emit_start(e)
         for name, theta, gradient in e.trained:
@@ -88,10 +97,20 @@ class FPTT(Rule):
             inputs, outputs = optimizer.state(e, name)
             e.emit(
                 "fptt_update",
-                [theta.whole, gradient.whole, lam.whole, mean.whole, optimizer.rate(e), factor,
-                 *inputs],
+                [
+                    theta.whole,
+                    gradient.whole,
+                    lam.whole,
+                    mean.whole,
+                    optimizer.rate(e),
+                    factor,
+                    *inputs,
+                ],
                 [theta.whole, lam.whole, mean.whole, *outputs],
-                alpha=float(self.alpha), beta=float(self.beta), mode=self.mode, directed=directed,
+                alpha=float(self.alpha),
+                beta=float(self.beta),
+                mode=self.mode,
+                directed=directed,
                 **optimizer.attrs(),
             )
 

@@ -34,8 +34,9 @@ class LossSchedule:
         """Raises InputError where the schedule has no meaning for the criterion."""
         check_choice("build", "criterion", criterion, tuple(_OPS))
 
-    def emit(self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref,
-             parts: int) -> None:
+    def emit(
+        self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, parts: int
+    ) -> None:
         """Writes the loss operation: y and target to loss and its gradient d."""
         e.emit(_OPS[criterion], [y, target], [d, loss])
 
@@ -97,13 +98,20 @@ class Auxiliary(LossSchedule):
                 f'"{criterion}"; use criterion="cross_entropy" or loss="last"'
             )
 
-    def emit(self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref,
-             parts: int) -> None:
+    def emit(
+        self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, parts: int
+    ) -> None:
         classes = y.inner[-1]
-        q = e.buffer("auxiliary.Q", ((parts if self.per_part else 1) * classes, classes),
-                     "rule_state").whole
-        e.emit("auxiliary_cross_entropy", [y, target, self.fraction(e).whole, q], [d, loss, q],
-               rate=float(self.rate), per_part=self.per_part)
+        q = e.buffer(
+            "auxiliary.Q", ((parts if self.per_part else 1) * classes, classes), "rule_state"
+        ).whole
+        e.emit(
+            "auxiliary_cross_entropy",
+            [y, target, self.fraction(e).whole, q],
+            [d, loss, q],
+            rate=float(self.rate),
+            per_part=self.per_part,
+        )
 
     @staticmethod
     def fraction(e: Emitter) -> Buffer:

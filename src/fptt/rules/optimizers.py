@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 def _check(owner: str, name: str, value: object, low: float, high: float) -> None:
     if not isinstance(value, (int, float)) or not low <= value < high:
-        raise InputError(f"{owner}: {name} is {value!r}; give a number with "
-                         f"{low} <= {name} < {high}")
+        raise InputError(
+            f"{owner}: {name} is {value!r}; give a number with {low} <= {name} < {high}"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Optimizer:
         """The learning rate, a number that schedules change while the program stays."""
         return e.buffer("lr", (1,), "optimizer_state", dtype=e.control_dtype).whole
 
-    def state(self, e: Emitter, name: str
-              ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
+    def state(
+        self, e: Emitter, name: str
+    ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
         """Inputs (first moment, second moment, correction) and outputs (the moments)."""
         return (None, None, None), (None, None)
 
@@ -52,10 +54,20 @@ class Optimizer:
         return e.buffer(f"{prefix}/{name}", inner, "optimizer_state").whole
 
 
-def _attrs(optimizer: str, momentum: float = 0.0, beta1: float = 0.0, beta2: float = 0.0,
-           epsilon: float = 0.0) -> dict[str, Any]:
-    return {"optimizer": optimizer, "momentum": float(momentum), "beta1": float(beta1),
-            "beta2": float(beta2), "epsilon": float(epsilon)}
+def _attrs(
+    optimizer: str,
+    momentum: float = 0.0,
+    beta1: float = 0.0,
+    beta2: float = 0.0,
+    epsilon: float = 0.0,
+) -> dict[str, Any]:
+    return {
+        "optimizer": optimizer,
+        "momentum": float(momentum),
+        "beta1": float(beta1),
+        "beta2": float(beta2),
+        "epsilon": float(epsilon),
+    }
 
 
 @dataclass(frozen=True)
@@ -84,8 +96,9 @@ class SGD(Optimizer):
     def attrs(self) -> dict[str, Any]:
         return _attrs("momentum" if self.momentum else "sgd", self.momentum)
 
-    def state(self, e: Emitter, name: str
-              ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
+    def state(
+        self, e: Emitter, name: str
+    ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
         if not self.momentum:
             return super().state(e, name)
         velocity = self._moment(e, "momentum", name)
@@ -131,10 +144,16 @@ class Adam(Optimizer):
 
     def emit_start(self, e: Emitter) -> None:
         correction = self._correction(e)
-        e.emit("adam_correction", [correction], [correction], beta1=float(self.beta1),
-               beta2=float(self.beta2))
+        e.emit(
+            "adam_correction",
+            [correction],
+            [correction],
+            beta1=float(self.beta1),
+            beta2=float(self.beta2),
+        )
 
-    def state(self, e: Emitter, name: str
-              ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
+    def state(
+        self, e: Emitter, name: str
+    ) -> tuple[tuple[Ref | None, Ref | None, Ref | None], tuple[Ref | None, Ref | None]]:
         first, second = self._moment(e, "adam_m", name), self._moment(e, "adam_v", name)
         return (first, second, self._correction(e)), (first, second)

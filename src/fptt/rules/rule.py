@@ -56,16 +56,19 @@ class Rule:
         optimizer.emit_start(e)
         for name, theta, gradient in e.trained:
             inputs, outputs = optimizer.state(e, name)
-            e.emit("update", [theta.whole, gradient.whole, optimizer.rate(e), factor, *inputs],
-                   [theta.whole, *outputs], **optimizer.attrs())
+            e.emit(
+                "update",
+                [theta.whole, gradient.whole, optimizer.rate(e), factor, *inputs],
+                [theta.whole, *outputs],
+                **optimizer.attrs(),
+            )
 
     def emit_end_epoch(self, e: Emitter) -> None:
         """Writes the routine `end_epoch`."""
 
     def bounds(self, steps: int) -> list[tuple[int, int]]:
         """First step and step after the last one of every part of a sequence of `steps` steps."""
-        return [(p * steps // self.parts, (p + 1) * steps // self.parts)
-                for p in range(self.parts)]
+        return [(p * steps // self.parts, (p + 1) * steps // self.parts) for p in range(self.parts)]
 
 
 @dataclass(frozen=True)

@@ -63,8 +63,10 @@ class CosineSchedule(Schedule):
 
     def __post_init__(self) -> None:
         if self.epochs < 1 or not 0 <= self.floor < 1:
-            raise InputError(f"CosineSchedule: epochs is {self.epochs!r} and floor "
-                             f"{self.floor!r}; give epochs >= 1 and 0 <= floor < 1")
+            raise InputError(
+                f"CosineSchedule: epochs is {self.epochs!r} and floor "
+                f"{self.floor!r}; give epochs >= 1 and 0 <= floor < 1"
+            )
 
     def factor(self, epoch: int, loss: float, memory: Memory) -> float:
         done = min(epoch / self.epochs, 1.0)

@@ -18,15 +18,24 @@ def _softmax(logits: Array) -> tuple[Array, Array]:
     return exponentials / total, np.log(total) - shifted
 
 
-def _cross_entropy_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
-                        ) -> dict[str, Work]:
+def _cross_entropy_work(
+    d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+) -> dict[str, Work]:
     n, c = d["n"], d["c"]
-    return {"softmax": Work(mul=2 * n * c + 1, add=n * c + n * (c - 1) + n * c + n - 1 + n,
-                            trans=n * c + n)}
+    return {
+        "softmax": Work(
+            mul=2 * n * c + 1, add=n * c + n * (c - 1) + n * c + n - 1 + n, trans=n * c + n
+        )
+    }
 
 
-@op("logits:n,c target#int:n -> d:n,c loss:1", main_class="softmax", in_place="logits=d",
-    parallel=False, work=_cross_entropy_work)
+@op(
+    "logits:n,c target#int:n -> d:n,c loss:1",
+    main_class="softmax",
+    in_place="logits=d",
+    parallel=False,
+    work=_cross_entropy_work,
+)
 def cross_entropy(logits: Array, target: Array) -> tuple[Array, Array]:
     """loss = mean of -log P(target) over the rows with target >= 0; d is its gradient."""
     rows = np.flatnonzero(target >= 0)
@@ -38,23 +47,39 @@ def cross_entropy(logits: Array, target: Array) -> tuple[Array, Array]:
     return d, surprise[rows, label].sum(keepdims=True) * share
 
 
-def _auxiliary_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
-                    ) -> dict[str, Work]:
+def _auxiliary_work(
+    d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+) -> dict[str, Work]:
     n, c = d["n"], d["c"]
     updates = (n if attrs["per_part"] else d["ended"]) * c
-    return {"softmax": Work(
-        mul=n * c + n * c + n * c + n * c + n * c + 1 + 2 * updates,
-        add=n * c + n * (c - 1) + n * c + n + n + n * c - 1 + n * (c - 1) + n * c + updates,
-        trans=n * c + n,
-    )}
+    return {
+        "softmax": Work(
+            mul=n * c + n * c + n * c + n * c + n * c + 1 + 2 * updates,
+            add=n * c + n * (c - 1) + n * c + n + n + n * c - 1 + n * (c - 1) + n * c + updates,
+            trans=n * c + n,
+        )
+    }
 
 
-@op("logits:n,c target#int:n fraction:n q:r,c -> d:n,c loss:1 q_out:r,c",
-    main_class="softmax", in_place="logits=d q=q_out", attrs="rate per_part", placed=True,
-    parallel=False, work=_auxiliary_work)
-def auxiliary_cross_entropy(logits: Array, target: Array, fraction: Array, q: Array, *,
-                            rate: float, per_part: bool, place: Place
-                            ) -> tuple[Array, Array, Array]:
+@op(
+    "logits:n,c target#int:n fraction:n q:r,c -> d:n,c loss:1 q_out:r,c",
+    main_class="softmax",
+    in_place="logits=d q=q_out",
+    attrs="rate per_part",
+    placed=True,
+    parallel=False,
+    work=_auxiliary_work,
+)
+def auxiliary_cross_entropy(
+    logits: Array,
+    target: Array,
+    fraction: Array,
+    q: Array,
+    *,
+    rate: float,
+    per_part: bool,
+    place: Place,
+) -> tuple[Array, Array, Array]:
     """The auxiliary loss for terminal prediction (Kag & Saligrama, 2021).
 
         loss = mean of b CE(label, P) + (1 - b) Div,   Div = -sum_y Q[label, y] log P(y)
@@ -82,9 +107,14 @@ def auxiliary_cross_entropy(logits: Array, target: Array, fraction: Array, q: Ar
     return d, loss, q_out
 
 
-@op("y:n,c target:n,c -> d:n,c loss:1", main_class="EWO-basic", in_place="y=d",
-    work=lambda d, attrs, given: {"EWO-basic": Work(mul=2 * d["n"] * d["c"] + 1,
-                                                    add=2 * d["n"] * d["c"] - 1)})
+@op(
+    "y:n,c target:n,c -> d:n,c loss:1",
+    main_class="EWO-basic",
+    in_place="y=d",
+    work=lambda d, attrs, given: {
+        "EWO-basic": Work(mul=2 * d["n"] * d["c"] + 1, add=2 * d["n"] * d["c"] - 1)
+    },
+)
 def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     """loss = mean of (y - target)^2 over outputs and rows with a target; a NaN marks none."""
     rows = np.flatnonzero(target[:, 0] == target[:, 0])

@@ -7,8 +7,9 @@ import numpy as np
 from fptt.program.ops import Array, Work, op
 
 
-@op("-> y:*", main_class="dataMovement", attrs="value", shaped=True,
-    work=lambda d, attrs, given: {})
+@op(
+    "-> y:*", main_class="dataMovement", attrs="value", shaped=True, work=lambda d, attrs, given: {}
+)
 def fill(*, value: float, shape: tuple[int, ...]) -> Array:
     """y = the same value everywhere."""
     return np.full(shape, value)
@@ -20,15 +21,24 @@ def copy(x: Array) -> Array:
     return x
 
 
-@op("x:n,w start:n,w -> y:n,w", main_class="EWO-basic", in_place="start=y",
-    work=lambda d, attrs, given: {"EWO-basic": Work(add=d["n"] * d["w"])})
+@op(
+    "x:n,w start:n,w -> y:n,w",
+    main_class="EWO-basic",
+    in_place="start=y",
+    work=lambda d, attrs, given: {"EWO-basic": Work(add=d["n"] * d["w"])},
+)
 def add(x: Array, start: Array) -> Array:
     """y = start + x."""
     return x + start
 
 
-@op("random#int:2 -> next#int:2", main_class="dataMovement", in_place="random=next",
-    work=lambda d, attrs, given: {}, parallel=False)
+@op(
+    "random#int:2 -> next#int:2",
+    main_class="dataMovement",
+    in_place="random=next",
+    work=lambda d, attrs, given: {},
+    parallel=False,
+)
 def next_sequence(random: Array) -> Array:
     """Counts the sequences, so that every one gets other random numbers; the seed stays."""
     return np.array([random[0], (int(random[1]) + 1) & 0xFFFFFFFF], random.dtype)

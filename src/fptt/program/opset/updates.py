@@ -19,9 +19,15 @@ def _direction(theta: Array, g: Array, lam: Array, mean: Array, alpha: float, mo
     return g - pull + alpha * (theta - mean)
 
 
-def _step(theta: Array, d: Array, lr: Array, first: Array | None, second: Array | None,
-          correction: Array | None, attrs: Mapping[str, Any]
-          ) -> tuple[Array, Array | None, Array | None]:
+def _step(
+    theta: Array,
+    d: Array,
+    lr: Array,
+    first: Array | None,
+    second: Array | None,
+    correction: Array | None,
+    attrs: Mapping[str, Any],
+) -> tuple[Array, Array | None, Array | None]:
     """One step of the optimizer: new theta and the new moments."""
     if attrs["optimizer"] == "sgd":
         return theta - lr * d, None, None
@@ -38,8 +44,9 @@ def _step(theta: Array, d: Array, lr: Array, first: Array | None, second: Array 
     return theta - step, first, second
 
 
-def _update_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
-                 ) -> dict[str, Work]:
+def _update_work(
+    d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+) -> dict[str, Work]:
     mul, add, trans, scalar_mul = _OPTIMIZER_WORK[attrs["optimizer"]]
     if "factor" in given:
         mul += 1
@@ -52,12 +59,24 @@ def _update_work(d: Mapping[str, int], attrs: Mapping[str, Any], given: frozense
     return {"EWO-SGD": Work(mul, add, trans) * d["size"] + Work(mul=scalar_mul)}
 
 
-@op("theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* first_out?:* "
-    "second_out?:*", main_class="EWO-SGD", attrs="optimizer momentum beta1 beta2 epsilon",
-    in_place="theta=theta_out first=first_out second=second_out", work=_update_work)
-def update(theta: Array, g: Array, lr: Array, factor: Array | None, first: Array | None,
-           second: Array | None, correction: Array | None, **attrs: Any
-           ) -> tuple[Array, Array | None, Array | None]:
+@op(
+    "theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* first_out?:* "
+    "second_out?:*",
+    main_class="EWO-SGD",
+    attrs="optimizer momentum beta1 beta2 epsilon",
+    in_place="theta=theta_out first=first_out second=second_out",
+    work=_update_work,
+)
+def update(
+    theta: Array,
+    g: Array,
+    lr: Array,
+    factor: Array | None,
+    first: Array | None,
+    second: Array | None,
+    correction: Array | None,
+    **attrs: Any,
+) -> tuple[Array, Array | None, Array | None]:
     """theta' = the optimizer's step along g (times the clipping factor).
 
     sgd: theta - lr g. momentum: v' = mu v + g, theta - lr v'. adam (Kingma & Ba, 2015):
@@ -67,13 +86,26 @@ def update(theta: Array, g: Array, lr: Array, factor: Array | None, first: Array
     return _step(theta, g if factor is None else g * factor, lr, first, second, correction, attrs)
 
 
-@op("theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* "
-    "lam_out:* mean_out:* first_out?:* second_out?:*", main_class="EWO-SGD",
-    attrs="optimizer momentum beta1 beta2 epsilon alpha beta mode directed", work=_update_work,
-    in_place="theta=theta_out lam=lam_out mean=mean_out first=first_out second=second_out")
-def fptt_update(theta: Array, g: Array, lam: Array, mean: Array, lr: Array,
-                factor: Array | None, first: Array | None, second: Array | None,
-                correction: Array | None, **attrs: Any) -> tuple[Array | None, ...]:
+@op(
+    "theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* "
+    "lam_out:* mean_out:* first_out?:* second_out?:*",
+    main_class="EWO-SGD",
+    attrs="optimizer momentum beta1 beta2 epsilon alpha beta mode directed",
+    work=_update_work,
+    in_place="theta=theta_out lam=lam_out mean=mean_out first=first_out second=second_out",
+)
+def fptt_update(
+    theta: Array,
+    g: Array,
+    lam: Array,
+    mean: Array,
+    lr: Array,
+    factor: Array | None,
+    first: Array | None,
+    second: Array | None,
+    correction: Array | None,
+    **attrs: Any,
+) -> tuple[Array | None, ...]:
     """The update of FPTT, one pass over memory.
 
         d = g - lambda + alpha (theta - m)            (lambda/2 in mode "paper")
@@ -94,34 +126,57 @@ def fptt_update(theta: Array, g: Array, lam: Array, mean: Array, lr: Array,
     return theta_out, lam_out, mean_out, first, second
 
 
-@op("theta:* g:* lam:* mean:* -> d:*", main_class="EWO-SGD", attrs="alpha mode", in_place="g=d",
+@op(
+    "theta:* g:* lam:* mean:* -> d:*",
+    main_class="EWO-SGD",
+    attrs="alpha mode",
+    in_place="g=d",
     work=lambda d, attrs, given: {
-        "EWO-SGD": Work(mul=1 + (attrs["mode"] == "paper"), add=3) * d["size"]})
-def fptt_direction(theta: Array, g: Array, lam: Array, mean: Array, *, alpha: float, mode: str
-                   ) -> Array:
+        "EWO-SGD": Work(mul=1 + (attrs["mode"] == "paper"), add=3) * d["size"]
+    },
+)
+def fptt_direction(
+    theta: Array, g: Array, lam: Array, mean: Array, *, alpha: float, mode: str
+) -> Array:
     """d = g - lambda + alpha (theta - m): the first line of `fptt_update` alone."""
     return _direction(theta, g, lam, mean, alpha, mode)
 
 
-@op("d:* start?:1 -> total:1", main_class="EWO-SGD", in_place="start=total",
+@op(
+    "d:* start?:1 -> total:1",
+    main_class="EWO-SGD",
+    in_place="start=total",
     work=lambda d, attrs, given: {
-        "EWO-SGD": Work(mul=d["size"], add=d["size"] - ("start" not in given))})
+        "EWO-SGD": Work(mul=d["size"], add=d["size"] - ("start" not in given))
+    },
+)
 def square_sum(d: Array, start: Array | None) -> Array:
     """total = start + the sum of d^2."""
     total = (d * d).sum().reshape(1) if d.dtype != object else np.array([(d * d).sum()])
     return total if start is None else total + start
 
 
-@op("total:1 -> factor:1", main_class="EWO-SGD", attrs="clip", parallel=False,
-    in_place="total=factor", work=lambda d, attrs, given: {"EWO-SGD": Work(1, 1, 1)})
+@op(
+    "total:1 -> factor:1",
+    main_class="EWO-SGD",
+    attrs="clip",
+    parallel=False,
+    in_place="total=factor",
+    work=lambda d, attrs, given: {"EWO-SGD": Work(1, 1, 1)},
+)
 def clip_factor(total: Array, *, clip: float) -> Array:
     """factor = min(1, clip / (sqrt(total) + 1e-6)), as PyTorch clips the global norm."""
     return np.minimum(clip / (np.sqrt(total) + 1e-6), 1)
 
 
-@op("correction:2 -> correction_out:2", main_class="EWO-SGD", attrs="beta1 beta2",
-    in_place="correction=correction_out", parallel=False,
-    work=lambda d, attrs, given: {"EWO-SGD": Work(2, 2, 0)})
+@op(
+    "correction:2 -> correction_out:2",
+    main_class="EWO-SGD",
+    attrs="beta1 beta2",
+    in_place="correction=correction_out",
+    parallel=False,
+    work=lambda d, attrs, given: {"EWO-SGD": Work(2, 2, 0)},
+)
 def adam_correction(correction: Array, *, beta1: float, beta2: float) -> Array:
     """q' = b q + (1 - b) for both moments: q = 1 - b^n without a power and without cancellation."""
     q1, q2 = correction

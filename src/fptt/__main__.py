@@ -1,0 +1,5 @@
+"""`python -m fptt`."""
+
+from fptt.cli import entry
+
+entry()

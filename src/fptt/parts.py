@@ -1,0 +1,141 @@
+"""Runs the parts of a batch: forward, loss, backward, update, carry, and the watch for NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fptt.backends import Backend
+from fptt.batches import Batch
+from fptt.errors import NumericalError
+from fptt.program.frame import Frame, frames
+from fptt.program.ir import Buffer
+from fptt.program.plan import LEARNED
+
+if TYPE_CHECKING:
+    from fptt.program import Program
+
+Array = NDArray[Any]
+
+
+class PartRunner:
+    """Drives a program part by part.
+
+    Args:
+        program: the program.
+        backend: its memory.
+    """
+
+    def __init__(self, program: Program, backend: Backend) -> None:
+        self.program = program
+        self.backend = backend
+
+    @property
+    def all_rows(self) -> Frame:
+        """For routines that concern every row, whatever runs."""
+        return Frame(0, 0, (self.program.batch,), 0)
+
+    def reset(self) -> None:
+        """Sets the carried state of every row to zero."""
+        self.backend.run("reset", self.all_rows)
+
+    def run(self, batch: Batch, *, update: bool = True) -> Iterator[tuple[Frame, float | None]]:
+        """Trains on a batch; yields every part with its data loss, None where nothing counts."""
+        assert batch.y is not None
+        self._arrange_carry(batch.order)
+        for number, frame in enumerate(frames(self.program, batch.lengths.tolist())):
+            if number == 0:
+                self.backend.run("begin_sequence", frame)
+            rows, low, high = frame.rows[0], frame.begin, frame.begin + frame.steps
+            self.backend.write("input", batch.x[:rows, low:high].swapaxes(0, 1))
+            for step in range(frame.steps):
+                self.backend.run("forward", frame, step)
+            targets = (
+                batch.y[:rows, low:high].swapaxes(0, 1)
+                if self.program.schedule.every_step
+                else batch.y[:rows]
+            )
+            yield frame, self.learn(frame, targets, self._fractions(batch, frame), update=update)
+        self._arrange_carry(np.argsort(batch.order))
+
+    def _fractions(self, batch: Batch, frame: Frame) -> Array:
+        """b of the auxiliary loss, for every row of the part."""
+        rows = frame.rows[0]
+        if not batch.unequal:
+            return np.full(rows, (frame.part + 1) / self.program.rule.parts)
+        seen = frame.begin + np.array(frame.last_steps) + 1
+        return np.asarray(seen / batch.lengths[:rows])
+
+    def learn(
+        self, frame: Frame, targets: Array, fractions: Array, *, update: bool = True
+    ) -> float | None:
+        """Loss, backward and update of a part whose forward pass is done; then the carry.
+
+        Args:
+            frame: the part.
+            targets: of the running rows, shaped like the target buffer; -1 or NaN where none.
+            fractions: b of the auxiliary loss for every row.
+            update: False leaves the gradients and changes nothing that is learnt.
+
+        Returns:
+            The data loss, or None if nothing had a target: then nothing is learnt.
+        """
+        loss = None
+        if self._counts(targets, frame):
+            self.backend.write("target", targets)
+            if self.program.schedule.fractional:
+                self.backend.write("fraction", fractions)
+            good = self.backend.learned.copy()
+            self.backend.run("loss", frame)
+            loss = float(self.backend.read("loss")[0])
+            self._require_finite("the loss", loss, frame, good)
+            self.backend.run("backward", frame)
+            if update:
+                self.backend.run("update", frame)
+                self._require_finite_state(frame, good)
+            else:
+                self.backend.learned[...] = good  # the loss may have moved the auxiliary Q
+        self.backend.run("carry", frame)
+        return loss
+
+    def _counts(self, targets: Array, frame: Frame) -> bool:
+        """Whether any running (row, step) of the part has a target."""
+        labelled = targets >= 0 if targets.dtype == np.int32 else targets[..., 0] == targets[..., 0]
+        if not self.program.schedule.every_step:
+            return bool(labelled.any())
+        return any(labelled[t, :rows].any() for t, rows in enumerate(frame.rows))
+
+    def _require_finite_state(self, frame: Frame, good: Array) -> None:
+        dtype = self.program.dtype
+        # nearly always one look at the whole block is enough
+        if dtype != "bfloat16" and np.isfinite(self.backend.learned.view(dtype)).all():
+            return
+        for buffer in self.program.buffers.values():
+            if buffer.role in LEARNED and buffer.dtype != "uint32":
+                self._require_finite(buffer.name, self.backend.read(buffer.name), frame, good)
+
+    def _require_finite(self, what: str, values: ArrayLike, frame: Frame, good: Array) -> None:
+        if np.isfinite(values).all():
+            return
+        self.backend.learned[...] = good
+        self.reset()
+        raise NumericalError(
+            f"{what} became NaN or Inf in part {frame.part + 1} of {self.program.rule.parts} "
+            f"(steps {frame.begin} to {frame.begin + frame.steps - 1}); training stopped, and the "
+            "state of learning is that of the last good update: use a smaller learning rate or "
+            "clip=1.0"
+        )
+
+    def _carried(self) -> list[Buffer]:
+        return [b for b in self.program.buffers.values() if b.lead]
+
+    def _arrange_carry(self, order: Array) -> None:
+        """Sorts the carried rows, so that each row of a batch goes on from its own state."""
+        if self.program.rule.state == "carry" and (order != np.arange(len(order))).any():
+            for buffer in self._carried():
+                state = self.backend.read(buffer.name)[:1]
+                state[:, : len(order)] = state[:, order]
+                self.backend.write(buffer.name, state)

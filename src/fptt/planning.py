@@ -1,0 +1,225 @@
+"""Memory and work of training before anything runs: sweeps over K, and the seeds' estimates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fptt.nets import LSTM, Linear, Network
+from fptt.program import Program, build
+from fptt.program.ir import Role
+from fptt.program.ops import Work
+from fptt.published import SEEDS_IMAGES, SEEDS_MEMORY, SEEDS_WORK
+from fptt.rules import FPTT, SGD, Optimizer, Rule
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """What training with one K costs.
+
+    Attributes:
+        parts: K.
+        part_steps: steps of the longest part.
+        memory_bytes: by category (see `fptt.program.plan.Memory`), with "shared" (negative) and
+            "alignment", so that all of them add up to total_bytes.
+        arena_bytes, total_bytes: what must be provided.
+        work: of one pass over a full batch, by function class.
+    """
+
+    parts: int
+    part_steps: int
+    memory_bytes: Mapping[str, int]
+    arena_bytes: int
+    total_bytes: int
+    work: Mapping[str, Work]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: parts, part_steps, memory_bytes, arena_bytes, total_bytes, work."""
+        return {
+            "parts": self.parts,
+            "part_steps": self.part_steps,
+            "memory_bytes": dict(self.memory_bytes),
+            "arena_bytes": self.arena_bytes,
+            "total_bytes": self.total_bytes,
+            "work": {name: vars(work) for name, work in self.work.items()},
+        }
+
+
+def plan_row(program: Program) -> PlanRow:
+    """The costs of a program.
+
+    Example:
+        >>> import fptt
+        >>> net = fptt.Network([fptt.LSTM(1, 128), fptt.Linear(128, 10)])
+        >>> row = plan_row(fptt.build(net, fptt.FPTT(parts=28), steps=784, batch=4))
+        >>> sum(row.memory_bytes.values()) == row.total_bytes
+        True
+    """
+    memory = program.memory()
+    const_gaps = memory.const_bytes - memory.categories[Role.FROZEN]
+    return PlanRow(
+        parts=program.rule.parts,
+        part_steps=program.part_steps,
+        memory_bytes={
+            **memory.categories,
+            "shared": -memory.shared_bytes,
+            "alignment": memory.alignment_bytes + const_gaps,
+        },
+        arena_bytes=memory.arena_bytes,
+        total_bytes=memory.total_bytes,
+        work=program.work().by_function(),
+    )
+
+
+def sweep(
+    net: Network, rules: Sequence[Rule], optimizer: Optimizer | None = None, **options: Any
+) -> list[PlanRow]:
+    """The costs of the same network under several rules; options as in `fptt.build`."""
+    return [plan_row(build(net, rule, optimizer, **options)) for rule in rules]
+
+
+# -- the seeds' configuration ----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class MemoryComparison:
+    """One row: the seeds' figure, ours, and why they differ."""
+
+    name: str
+    printed: str
+    formula_bytes: int
+    ours_bytes: int
+    why: str
+
+
+@dataclass(frozen=True)
+class WorkComparison:
+    """One row, in units of 1e9 operations per epoch: the seeds' figures, ours, and why."""
+
+    block: str
+    seeds: tuple[float, float, float]
+    ours: tuple[float, float, float]
+    why: str
+
+
+def seeds_program() -> Program:
+    """The seeds' configuration: 1-128-10, T = 784, K = 28, batch 100, float32, plain SGD."""
+    net = Network([LSTM(1, 128), Linear(128, 10)])
+    return build(net, FPTT(parts=28), SGD(lr=0.01), steps=784, batch=100)
+
+
+def seeds_memory(program: Program) -> list[MemoryComparison]:
+    """Our bytes beside the seeds' estimate; the rows add up to the arena."""
+    memory = program.memory()
+    categories = memory.categories
+    wrapped = {
+        kind: sum(b.bytes for b in program.buffers.values() if b.name.startswith(kind))
+        for kind in ("lambda/", "mean/")
+    }
+    ours = {
+        "parameters": (
+            categories["parameter"],
+            "their formula adds 1 per gate beside the biases: 4 numbers too many",
+        ),
+        "lambda": (wrapped["lambda/"], "the same 4 numbers"),
+        "running mean": (wrapped["mean/"], "the same 4 numbers"),
+        "gradients": (categories["gradient"], "the same 4 numbers"),
+        "input": (categories["input"], "28*100*4 is 11,200; 400 B is a slip"),
+        "label": (
+            categories["target"],
+            "they add one row of 10 one-hot labels; ours reads the class number",
+        ),
+        "network states": (
+            categories["activation"],
+            "the same 6 H per step and sample (four gates, c, h); they keep logits and "
+            "probabilities of every step, ours has logits once, at the end of a part, where the "
+            "loss is",
+        ),
+        "forward scratch": (0, "the sums before the gates' functions lie where the gates will be"),
+        "backward scratch": (
+            categories["scratch"],
+            "they keep every sample's readout gradient; ours adds up in place and keeps dh, dc "
+            "[100, 128] and the loss",
+        ),
+    }
+    rows = [
+        MemoryComparison(seed.name, seed.printed, seed.formula_bytes, *ours[seed.name])
+        for seed in SEEDS_MEMORY
+    ]
+    rows += [
+        MemoryComparison(
+            "carried state",
+            "-",
+            0,
+            categories["carry"],
+            "h and c at the end of the part before; missing in their table",
+        ),
+        MemoryComparison(
+            "learning rate",
+            "-",
+            0,
+            categories["optimizer_state"],
+            "one number, so that schedules can change it",
+        ),
+        MemoryComparison(
+            "shared places",
+            "-",
+            0,
+            -memory.shared_bytes,
+            "buffers that are never needed at once lie in one place",
+        ),
+        MemoryComparison(
+            "alignment",
+            "-",
+            0,
+            memory.alignment_bytes,
+            "every buffer starts at a multiple of 16 bytes",
+        ),
+    ]
+    return rows
+
+
+def seeds_work(program: Program) -> list[WorkComparison]:
+    """Our operation counts beside the seeds', for one epoch of 60,000 images."""
+    table, batches = program.work(), SEEDS_IMAGES // program.batch
+    layer = program.net.layers[0]
+    assert isinstance(layer, LSTM)
+    inputs, hidden = layer.inputs, layer.hidden
+    images_steps = SEEDS_IMAGES * program.steps
+    readouts = images_steps * hidden * program.net.outputs / 1e9
+    nonlinear = images_steps * 5 * hidden / 1e9
+    products = images_steps * 4 * hidden * (2 * hidden + inputs) / 1e9
+    blocks = {
+        "FPTT logic": (
+            ("update",),
+            "ours has beta general, which costs one multiplication more than beta = "
+            "1/2; per parameter and update 6 and 8 against their 5 and 8",
+        ),
+        "forward": (
+            ("begin_sequence", "forward", "loss", "carry"),
+            f"they run the readout at every step ({readouts:.1f} G), ours where the loss "
+            f"is; five non-linear functions per cell and step are {nonlinear:.1f} G, "
+            "their 3 G is a slip by ten",
+        ),
+        "backward": (
+            ("backward",),
+            f"dh and the weight gradients are two products of {products:.1f} G together; "
+            "their total is below that and has no published breakdown, so it cannot "
+            "hold both in full; ours computes tanh(c) again instead of keeping it, one "
+            "non-linear function per cell and step",
+        ),
+    }
+    rows = []
+    for seed in SEEDS_WORK:
+        routines, why = blocks[seed.block]
+        work = table.total(*routines) * batches
+        rows.append(
+            WorkComparison(
+                seed.block,
+                (seed.mul_g, seed.add_g, seed.nonlinear_g),
+                (work.mul / 1e9, work.add / 1e9, work.trans / 1e9),
+                why,
+            )
+        )
+    return rows

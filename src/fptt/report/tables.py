@@ -1,0 +1,173 @@
+"""Tables for the terminal. Rendering only: every number comes from elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich import box
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from fptt.planning import MemoryComparison, PlanRow, WorkComparison
+    from fptt.studies.demo import DemoRow
+
+
+def _table(title: str, *columns: str, left: int = 1) -> Table:
+    """A plain table; the first `left` columns are aligned left, numbers right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number < left else "right", no_wrap=True)
+    return table
+
+
+def memory_sweep(rows: Sequence[PlanRow]) -> Table:
+    """Bytes by category, one column for each K."""
+    table = _table("Training memory in bytes", "category", *(f"K={row.parts}" for row in rows))
+    names = [name for name in rows[0].memory_bytes if any(row.memory_bytes[name] for row in rows)]
+    for name in names:
+        table.add_row(name.replace("_", " "), *(f"{row.memory_bytes[name]:,}" for row in rows))
+    table.add_section()
+    table.add_row("total", *(f"{row.total_bytes:,}" for row in rows), style="bold")
+    return table
+
+
+def work_single(row: PlanRow) -> Table:
+    """Work by function class for one K."""
+    table = _table(
+        f"Work of one pass over a full batch, K={row.parts}",
+        "function",
+        "mul",
+        "add",
+        "transcendental",
+        "bytes moved",
+    )
+    total = sum(row.work.values(), start=type(next(iter(row.work.values())))())
+    for name, work in [*row.work.items(), ("total", total)]:
+        table.add_row(
+            name,
+            f"{work.mul:,}",
+            f"{work.add:,}",
+            f"{work.trans:,}",
+            f"{work.bytes:,}",
+            style="bold" if name == "total" else None,
+        )
+    return table
+
+
+def work_sweep(rows: Sequence[PlanRow]) -> Table:
+    """Millions of operations (mul + add + transcendental) by function class, a column for each K."""
+    table = _table(
+        "Work of one pass over a full batch, in millions of operations (mul + add + "
+        "transcendental)",
+        "function",
+        *(f"K={row.parts}" for row in rows),
+    )
+    for name in rows[0].work:
+        works = [row.work[name] for row in rows]
+        table.add_row(name, *(f"{(w.mul + w.add + w.trans) / 1e6:,.3f}" for w in works))
+    moved = [sum(work.bytes for work in row.work.values()) for row in rows]
+    table.add_section()
+    table.add_row("million bytes", *(f"{size / 1e6:,.3f}" for size in moved))
+    return table
+
+
+def seeds_memory(rows: Sequence[MemoryComparison]) -> Table:
+    """The seeds' memory estimate beside the exact bytes."""
+    table = Table(
+        title="Memory of 1-128-10, T=784, K=28, batch 100, float32, SGD",
+        title_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for name in ("seeds", "printed", "their formula", "fptt"):
+        table.add_column(name, justify="left" if name == "seeds" else "right", no_wrap=True)
+    table.add_column("why they differ")
+    for row in rows:
+        table.add_row(
+            row.name,
+            row.printed,
+            f"{row.formula_bytes:,}" if row.formula_bytes else "-",
+            f"{row.ours_bytes:,}",
+            row.why,
+        )
+    table.add_section()
+    table.add_row(
+        "total",
+        "10.2 MB",
+        f"{sum(row.formula_bytes for row in rows):,}",
+        f"{sum(row.ours_bytes for row in rows):,}",
+        "the last is exact: the arena",
+        style="bold",
+    )
+    return table
+
+
+def seeds_work(rows: Sequence[WorkComparison]) -> Table:
+    """The seeds' operation counts beside ours."""
+    table = Table(
+        title="Operations of one epoch of S-MNIST (60,000 images) in units of 1e9: "
+        "MUL/DIV, ADD/SUB, non-linear",
+        title_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+    )
+    for name in ("block", "seeds", "fptt"):
+        table.add_column(name, justify="left" if name == "block" else "right", no_wrap=True)
+    table.add_column("why they differ")
+    for row in rows:
+        table.add_row(
+            row.block,
+            "  ".join(f"{value:.1f}" for value in row.seeds),
+            "  ".join(f"{value:.1f}" for value in row.ours),
+            row.why,
+        )
+    return table
+
+
+def demo(rows: Sequence[DemoRow]) -> Table:
+    """The demo's result: accuracy, memory by category, time."""
+    names = [name for name in rows[0].memory_bytes if any(row.memory_bytes[name] for row in rows)]
+    groups = {
+        "parameters": ("parameter",),
+        "gradients": ("gradient",),
+        "lambda, mean": ("rule_state",),
+        "momentum": ("optimizer_state",),
+        "activations": ("activation",),
+        "other": tuple(
+            name
+            for name in names
+            if name not in ("parameter", "gradient", "rule_state", "optimizer_state", "activation")
+        ),
+    }
+    table = _table(
+        "One LSTM (28-128-10), MNIST by rows, 2,000 images; memory in bytes",
+        "rule",
+        "K",
+        "accuracy",
+        *groups,
+        "in all",
+        "time",
+    )
+    for row in rows:
+        sizes = [sum(row.memory_bytes[name] for name in group) for group in groups.values()]
+        table.add_row(
+            row.rule,
+            str(row.parts),
+            f"{100 * row.accuracy:.1f} %",
+            *(f"{size:,}" for size in sizes),
+            f"{row.arena_bytes:,}",
+            f"{row.seconds:.1f} s",
+        )
+    return table
+
+
+def history(rows: Sequence[dict[str, float]], title: str) -> Table:
+    """One line per epoch."""
+    names = list(rows[0])
+    table = _table(title, *(name.replace("_", " ") for name in names), left=0)
+    for row in rows:
+        table.add_row(
+            *(f"{row[name]:.0f}" if name == "epoch" else f"{row[name]:.4g}" for name in names)
+        )
+    return table

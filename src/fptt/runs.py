@@ -1,0 +1,294 @@
+"""One training run from plain choices: the task, the network, the rule. `fptt train` is this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fptt.errors import InputError
+from fptt.fitting import Progress, Row
+from fptt.inference import ROWS, Inference
+from fptt.modelfile import load_model, save_model
+from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network
+from fptt.nets.layer import Layer
+from fptt.program import Program, build
+from fptt.rules import (
+    BPTT,
+    FPTT,
+    SGD,
+    TBPTT,
+    Adam,
+    CosineSchedule,
+    PlateauSchedule,
+    Rule,
+    Schedule,
+    StepSchedule,
+)
+from fptt.tasks import Task, load
+from fptt.trainer import Trainer
+
+CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+
+@dataclass(frozen=True)
+class NetworkChoice:
+    """A recurrent stack with a readout.
+
+    Attributes:
+        cell: "lstm", "gru" or "rnn".
+        hidden: cells per recurrent layer.
+        layers: recurrent layers.
+        readout: width of a linear layer between the last recurrent layer and the outputs, 0 for
+            none.
+        dropout: probability before the top linear layer (after `readout`, if there is one).
+        embedding: width of a token's vector, for tasks of tokens.
+    """
+
+    cell: str = "lstm"
+    hidden: int = 128
+    layers: int = 1
+    readout: int = 0
+    dropout: float = 0.0
+    embedding: int = 64
+
+    def network(self, inputs: int, outputs: int, *, tokens: bool = False) -> Network:
+        """The network for so many inputs (or tokens) and outputs.
+
+        Example:
+            >>> print(NetworkChoice(hidden=128, readout=256, dropout=0.5).network(1, 10))
+            LSTM(1, 128) - Linear(128, 256) - Dropout(0.5) - Linear(256, 10)
+        """
+        if self.cell not in CELLS:
+            raise InputError(f"cell is {self.cell!r}; choose one of {', '.join(CELLS)}")
+        if self.layers < 1:
+            raise InputError(f"layers is {self.layers}; give at least 1")
+        stack: list[Layer] = [Embedding(inputs, self.embedding)] if tokens else []
+        width = self.embedding if tokens else inputs
+        for _ in range(self.layers):
+            stack.append(CELLS[self.cell](width, self.hidden))
+            width = self.hidden
+        if self.readout:
+            stack.append(Linear(width, self.readout))
+            width = self.readout
+        if self.dropout:
+            stack.append(Dropout(self.dropout))
+        return Network([*stack, Linear(width, outputs)])
+
+
+def make_rule(name: str, parts: int, **options: Any) -> Rule:
+    """A rule by name; options of FPTT are only taken by FPTT."""
+    if name == "fptt":
+        return FPTT(parts=parts, **options)
+    state = options.get("state", "reset")
+    if name == "bptt":
+        if parts != 1:
+            raise InputError(
+                f"rule bptt has one part, not {parts}; give --parts 1, or --rule tbptt"
+            )
+        return BPTT(state=state)
+    if name == "tbptt":
+        return TBPTT(parts=parts, state=state)
+    raise InputError(f"rule is {name!r}; choose one of fptt, tbptt, bptt")
+
+
+def make_optimizer(name: str, lr: float, momentum: float) -> SGD | Adam:
+    """An optimizer by name."""
+    if name == "sgd":
+        return SGD(lr=lr, momentum=momentum)
+    if name == "adam":
+        return Adam(lr=lr)
+    raise InputError(f"optimizer is {name!r}; choose one of sgd, adam")
+
+
+def make_schedule(text: str, epochs: int) -> Schedule | None:
+    """Reads "constant", "cosine", "step:50,75,90" or "plateau:5".
+
+    Example:
+        >>> make_schedule("step:50,75,90", 100)
+        StepSchedule(milestones=(50, 75, 90), rate=0.1)
+    """
+    kind, _, rest = text.partition(":")
+    try:
+        if kind == "constant" and not rest:
+            return None
+        if kind == "cosine" and not rest:
+            return CosineSchedule(epochs)
+        if kind == "step" and rest:
+            return StepSchedule(tuple(int(epoch) for epoch in rest.split(",")))
+        if kind == "plateau":
+            return PlateauSchedule(patience=int(rest)) if rest else PlateauSchedule()
+    except ValueError:
+        pass
+    raise InputError(f"schedule is {text!r}; give constant, cosine, step:50,75,90 or plateau:5")
+
+
+def task_of(name: str | None, data: Path | None, **options: Any) -> Task:
+    """The task of a name, or the user's own data."""
+    if (name is None) == (data is None):
+        raise InputError("give either --task NAME or --data FILE.npz")
+    if data is None:
+        return load(str(name), **options)
+    from fptt.tasks.limit import limit_task
+    from fptt.tasks.npz import load_npz
+
+    foreign = sorted(
+        key for key, value in options.items() if value and key not in ("seed", "limit", "data_dir")
+    )
+    if foreign:
+        raise InputError(f"{', '.join(foreign)}: these options belong to --task, not to --data")
+    task = load_npz(data, seed=options.get("seed", 0))
+    limit = options.get("limit")
+    return limit_task(task, limit, options.get("seed", 0)) if limit else task
+
+
+def program_for(
+    task: Task,
+    net: Network,
+    rule: Rule,
+    optimizer: SGD | Adam,
+    *,
+    batch: int,
+    loss: str | None = None,
+    **options: Any,
+) -> Program:
+    """The program that trains a network on a task.
+
+    Args:
+        task: gives steps, loss and criterion.
+        net, rule, optimizer: as in `fptt.build`.
+        batch: rows; contiguous text has its own number of streams instead.
+        loss: "auxiliary" instead of the task's "last".
+        options: dtype, activation_dtype, clip, train, as in `fptt.build`.
+    """
+    if loss is not None and (loss == "every_step") != (task.loss == "every_step"):
+        raise InputError(f"task {task.name} has loss {task.loss!r}, which cannot be {loss!r}")
+    return build(
+        net,
+        rule,
+        optimizer,
+        steps=task.steps,
+        batch=task.batch or batch,
+        loss=loss or task.loss,
+        criterion=task.criterion,
+        **options,
+    )
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run leaves behind.
+
+    Attributes:
+        task, network, rule: what was trained, in words.
+        rows: one per epoch.
+        arena_bytes: exact training memory.
+        model: path of the saved model, or None.
+    """
+
+    task: str
+    network: str
+    rule: str
+    rows: list[Row]
+    arena_bytes: int
+    model: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data: task, network, rule, arena_bytes, model, epochs (one row each)."""
+        return {
+            "task": self.task,
+            "network": self.network,
+            "rule": self.rule,
+            "arena_bytes": self.arena_bytes,
+            "model": self.model,
+            "epochs": self.rows,
+        }
+
+
+def run(
+    task: Task,
+    program: Program,
+    *,
+    epochs: int,
+    seed: int = 0,
+    threads: int = 1,
+    schedule: Schedule | None = None,
+    out: Path | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_batch: Progress | None = None,
+    on_epoch: Callable[[Row], None] | None = None,
+) -> RunResult:
+    """Trains a program on a task, tests after every epoch, and saves the model.
+
+    Raises:
+        InputError: choices or files that do not fit.
+        NumericalError: NaN or Inf.
+        SaveError: a file that cannot be written.
+    """
+    for path in (out, checkpoint):
+        if path is not None and not path.parent.is_dir():
+            raise InputError(f"the folder of {path} does not exist; create it first")
+    trainer = Trainer(program, seed=seed, threads=threads)
+    history = trainer.fit(
+        task.train,
+        epochs,
+        test=task.test,
+        schedule=schedule,
+        checkpoint=checkpoint,
+        resume=resume,
+        on_batch=on_batch,
+        on_epoch=on_epoch,
+    )
+    if out is not None:
+        notes = {
+            "task": task.name,
+            "normalisation": task.normalisation,
+            "vocabulary": task.vocabulary,
+            "carry": program.rule.state == "carry",
+        }
+        save_model(
+            out, program.net, trainer.parameters(), program.schedule.name, program.criterion, notes
+        )
+    return RunResult(
+        task.name,
+        str(program.net),
+        str(program.rule),
+        history.rows,
+        program.memory().arena_bytes,
+        str(out) if out else None,
+    )
+
+
+def evaluate(model_path: Path, task: Task) -> dict[str, float]:
+    """Loss and accuracy of a saved model on the test data of a task.
+
+    Raises:
+        InputError: the model does not fit the task.
+    """
+    model = load_model(model_path)
+    net = model.net
+    fits = (
+        net.tokens == task.inputs
+        if task.tokens
+        else net.tokens is None and net.inputs == task.inputs
+    ) and net.outputs == task.outputs
+    if not fits:
+        raise InputError(
+            f"{model_path} is {net}; task {task.name} has {task.inputs} "
+            f"{'tokens' if task.tokens else 'inputs'} and {task.outputs} outputs"
+        )
+    vocabulary = model.notes.get("vocabulary")
+    if vocabulary and task.vocabulary and tuple(vocabulary) != task.vocabulary:
+        raise InputError(f"{model_path} was trained with another vocabulary than that of this text")
+    inference = Inference(
+        net,
+        every_step=task.loss == "every_step",
+        criterion=task.criterion,
+        carry=task.contiguous,
+        batch=task.batch or ROWS,
+    )
+    assert net.weights is not None
+    inference.load(net.weights)
+    return inference.evaluate(task.test)
