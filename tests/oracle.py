@@ -5,7 +5,8 @@ clipping from torch; rows that ended are masked, where fptt runs on prefixes of 
 
     part p = 0..K-1 covers steps floor(p T / K) .. floor((p + 1) T / K) - 1; state detached between
     g = d(data loss of the part) / d(theta)
-    d = g - kappa lambda + alpha (theta - m); clip d; theta' = opt(theta, d)   kappa: code 1, paper 1/2
+    d = g - kappa lambda + alpha (theta - m); clip d; theta' = opt(theta, d)
+    kappa = 1 in code mode, 1/2 in paper mode
     lambda' = kappa lambda - alpha (theta' - m)
     m' = (1 - beta) m + beta theta' - (beta / alpha) lambda'
 """

@@ -1,6 +1,7 @@
 """fptt: train recurrent networks where the data is, by Forward Propagation Through Time."""
 
 from fptt.errors import FpttError, InputError
+from fptt.estimator import SequenceClassifier
 from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network, ReLU
 from fptt.program import Program, build
 from fptt.rules import (
@@ -20,3 +21,32 @@ from fptt.snapshot import load
 from fptt.trainer import Trainer
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "BPTT",
+    "FPTT",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SGD",
+    "TBPTT",
+    "Adam",
+    "Auxiliary",
+    "CosineSchedule",
+    "Dropout",
+    "Embedding",
+    "EveryStep",
+    "FpttError",
+    "InputError",
+    "Last",
+    "Linear",
+    "Network",
+    "PlateauSchedule",
+    "Program",
+    "ReLU",
+    "SequenceClassifier",
+    "StepSchedule",
+    "Trainer",
+    "build",
+    "load",
+]

@@ -38,7 +38,6 @@ from fptt.errors import FpttError, InputError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -77,6 +76,7 @@ def _bar() -> Progress:
         TimeRemainingColumn(),
         console=notes,
         transient=True,
+        disable=not notes.is_terminal,
     )
 
 
@@ -235,6 +235,7 @@ def train(
         f"{the_task.description}\n{net}, {rule} with K={k}, "
         f"{program.memory().arena_bytes:,} bytes to train",
         markup=False,
+        soft_wrap=True,
     )
     with _bar() as bar:
         line = bar.add_task("", total=None, note="")
@@ -249,7 +250,7 @@ def train(
                 for name, value in row.items()
                 if name != "epoch"
             )
-            notes.print(f"epoch {row['epoch']:.0f}: {shown}")
+            notes.print(f"epoch {row['epoch']:.0f}: {shown}", soft_wrap=True)
 
         try:
             result = runs.run(
@@ -430,8 +431,11 @@ def plan(
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 failed, 2 wrong use."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(arguments, standalone_mode=False)
+        app(given or ["--help"], standalone_mode=False)
+        if not given:
+            return 2
     except typer.Exit as leaving:
         return leaving.exit_code
     except FpttError as error:

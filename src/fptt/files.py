@@ -9,16 +9,32 @@ from pathlib import Path
 from fptt.errors import InputError, SaveError
 
 
+def check_writable(path: str | Path) -> None:
+    """Raises InputError where no file can be written, so that a long run need not find out last."""
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is no plain file; give the path of a file to write")
+    if not path.parent.is_dir():
+        raise InputError(f"the folder of {path} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK):
+        raise InputError(f"the folder of {path} cannot be written to; choose another one")
+
+
 def write_atomically(path: str | Path, data: bytes) -> None:
     """Replaces a file's contents in one step.
 
     The data go to a file beside it and to the disk first; a full disk, a killed process or a power
     cut leaves the old file as it was.
 
+    A link is followed; anything but a plain file is refused, because replacing a device or a
+    pipe would destroy it.
+
     Raises:
+        InputError: the path names something that is no plain file, or a folder that is missing.
         SaveError: the file cannot be written; the old one is untouched.
     """
-    path = Path(path)
+    path = Path(os.path.realpath(path))
+    check_writable(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with open(beside, "wb") as file:

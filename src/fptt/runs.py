@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fptt.errors import InputError
+from fptt.files import check_writable
 from fptt.fitting import Progress, Row
 from fptt.inference import ROWS, Inference
 from fptt.modelfile import load_model, save_model
-from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network
+from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
 from fptt.nets.layer import Layer
 from fptt.program import Program, build
 from fptt.rules import (
@@ -28,8 +29,6 @@ from fptt.rules import (
 )
 from fptt.tasks import Task, load
 from fptt.trainer import Trainer
-
-CELLS = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
 
 
 @dataclass(frozen=True)
@@ -228,8 +227,8 @@ def run(
         SaveError: a file that cannot be written.
     """
     for path in (out, checkpoint):
-        if path is not None and not path.parent.is_dir():
-            raise InputError(f"the folder of {path} does not exist; create it first")
+        if path is not None:
+            check_writable(path)
     trainer = Trainer(program, seed=seed, threads=threads)
     history = trainer.fit(
         task.train,

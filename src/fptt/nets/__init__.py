@@ -9,4 +9,7 @@ from fptt.nets.network import Network
 from fptt.nets.relu import ReLU
 from fptt.nets.rnn import RNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Network", "ReLU"]
+#: the recurrent layers that take (inputs, hidden), by the name in options
+CELLS: dict[str, type[LSTM] | type[GRU] | type[RNN]] = {"lstm": LSTM, "gru": GRU, "rnn": RNN}
+
+__all__ = ["CELLS", "GRU", "LSTM", "RNN", "Dropout", "Embedding", "Linear", "Network", "ReLU"]

@@ -146,7 +146,8 @@ class Builder:
     @contextmanager
     def loop(self, *, reverse: bool = False) -> Iterator[None]:
         """Operations emitted inside are repeated for the steps of the part."""
-        assert self._body is not None and self._loop is None
+        assert self._body is not None, "a loop outside a routine"
+        assert self._loop is None, "a loop in a loop"
         self._loop = []
         yield
         if self._loop:

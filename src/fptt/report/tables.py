@@ -56,7 +56,7 @@ def work_single(row: PlanRow) -> Table:
 
 
 def work_sweep(rows: Sequence[PlanRow]) -> Table:
-    """Millions of operations (mul + add + transcendental) by function class, a column for each K."""
+    """Millions of operations by function class, one column for each K."""
     table = _table(
         "Work of one pass over a full batch, in millions of operations (mul + add + "
         "transcendental)",

@@ -78,9 +78,11 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
         try:
             archive = np.load(file, allow_pickle=False)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            # numpy takes any text for a pickle; what it advises then would be wrong here
+            reason = "" if "allow_pickle" in str(error) else f" ({_first_line(error)})"
             raise InputError(
-                f"{path}: not a whole npz archive ({_first_line(error)}); expected a file made "
-                "with np.savez: make or copy it again"
+                f"{path}: not a whole npz archive{reason}; expected a file made with np.savez: "
+                "make or copy it again"
             ) from None
         if not isinstance(archive, np.lib.npyio.NpzFile):
             raise InputError(

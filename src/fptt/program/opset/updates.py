@@ -35,7 +35,8 @@ def _step(
     if attrs["optimizer"] == "momentum":
         first = attrs["momentum"] * first + d
         return theta - lr * first, first, None
-    assert second is not None and correction is not None
+    assert second is not None
+    assert correction is not None
     beta1, beta2 = attrs["beta1"], attrs["beta2"]
     first = beta1 * first + (1 - beta1) * d
     second = beta2 * second + (1 - beta2) * d * d
@@ -54,7 +55,8 @@ def _update_work(
         paper = attrs["mode"] == "paper"
         if not attrs["directed"]:
             mul, add = mul + 1 + paper, add + 3
-        # lambda' = lambda - alpha (theta' - m); m' = (1 - beta) m + beta theta' - beta/alpha lambda'
+        # lambda' = lambda - alpha (theta' - m);
+        # m' = (1 - beta) m + beta theta' - beta/alpha lambda'
         mul, add = mul + 4 + paper, add + 4
     return {"EWO-SGD": Work(mul, add, trans) * d["size"] + Work(mul=scalar_mul)}
 
