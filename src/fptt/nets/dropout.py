@@ -33,6 +33,7 @@ class Dropout(FeedForward):
 
     p: float = 0.5
     in_place = True
+    random = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.p, (int, float)) or not 0 <= self.p < 1:

@@ -33,6 +33,7 @@ class Embedding(FeedForward):
 
     tokens: int
     outputs: int
+    adds_gradients = True
 
     def __post_init__(self) -> None:
         check_size("Embedding", "tokens", self.tokens)

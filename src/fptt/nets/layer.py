@@ -87,6 +87,12 @@ class Layer:
     recurrent: ClassVar[bool] = False
     #: works in the memory of its input when it may
     in_place: ClassVar[bool] = False
+    #: the backward pass looks at the layer's own output
+    reads_output: ClassVar[bool] = False
+    #: parameter gradients are always added to what is there
+    adds_gradients: ClassVar[bool] = False
+    #: takes random numbers in training
+    random: ClassVar[bool] = False
 
     def parameters(self) -> Mapping[str, Parameter]:
         """The layer's parameters by name, in the order in which they are drawn and stored."""

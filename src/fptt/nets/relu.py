@@ -22,6 +22,7 @@ class ReLU(FeedForward):
     """
 
     in_place = True
+    reads_output = True
 
     def width(self, inputs: int | None) -> int:
         if inputs is None:

@@ -9,6 +9,7 @@ from fptt.nets.layer import check_size
 from fptt.nets.network import Network
 from fptt.program.builder import Builder
 from fptt.program.program import Program
+from fptt.program.training import TrainingBuilder
 from fptt.program.verify import verify
 from fptt.rules.losses import Criterion, EveryStep, Last, LossSchedule, as_schedule
 from fptt.rules.optimizers import SGD, Optimizer
@@ -84,7 +85,7 @@ def build(
     schedule.check(criterion)
 
     part_steps = max(high - low for low, high in rule.bounds(steps))
-    builder = Builder(
+    builder = TrainingBuilder(
         net,
         steps=part_steps,
         batch=batch,
@@ -137,7 +138,6 @@ def build_inference(
         dtype=dtype,
         activation_dtype=dtype,
         every_step=every_step,
-        inference_only=True,
     )
     builder.write_inference()
     return _finish(

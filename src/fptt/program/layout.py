@@ -12,8 +12,10 @@ class Declarations(Protocol):
     """What a layer's layout needs from the builder."""
 
     part_steps: int
-    inference_only: bool
     buffers: dict[str, Buffer]
+
+    @property
+    def learns(self) -> bool: ...
 
     @property
     def gradients(self) -> Mapping[str, Buffer]: ...
@@ -62,7 +64,7 @@ class LayerLayout:
     def history(self, name: str, width: int, *, carried: bool = False) -> Buffer:
         """[steps, batch, width]; a program that only infers keeps one step."""
         full = f"{self.index}.{name}"
-        if self._builder.inference_only:
+        if not self._builder.learns:
             role = Role.CARRY if carried else Role.SCRATCH
             return self._builder.buffer(full, (width,), role, batch=True, steps=1)
         return self._builder.buffer(

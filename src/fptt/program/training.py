@@ -1,0 +1,217 @@
+"""Writes the routines of training: loss, backward pass, update, carry."""
+
+from __future__ import annotations
+
+from fptt.nets.layer import FeedForward, Recurrent
+from fptt.program.builder import Builder
+from fptt.program.ir import Buffer, Ref, Role
+from fptt.rules.losses import Criterion, LossSchedule
+from fptt.rules.optimizers import Optimizer
+from fptt.rules.rule import Rule
+from fptt.rules.sources import SOURCES
+
+
+class TrainingBuilder(Builder):
+    """A builder that can go backwards; `fptt.rules.emitter.SourceEmitter` describes its use.
+
+    Backwards it is the forward pass in reverse: the head at once, then one loop over the steps
+    through the body, then the recurrent layers' parameter gradients as products over all steps.
+    Below the lowest layer that trains nothing is computed.
+    """
+
+    learns = True
+
+    def forward_layers(self) -> None:
+        """One step of the body, histories kept."""
+        self.forward_body(before=-1, training=True)
+
+    # -- gradients of values -----------------------------------------------------------------
+
+    def _group(self, index: int) -> list[int]:
+        """The layers that share a value's memory."""
+        return [i for i, value in enumerate(self.values) if value is self.values[index]]
+
+    def _head_gradient(self, index: int, *, in_loop: bool = False) -> Ref:
+        """The gradient of a head value; the top one replaces the value where it may."""
+        top = len(self.net.layers) - 1
+        group, value = self._group(index), self.values[index]
+        if index < self.body_end and not self.every_step:
+            # the network ends with a recurrent layer: the loss is the first to write its dh
+            return self._state_gradient(index)
+        # a rectifier's backward pass looks at the value, a recurrent layer's at h
+        free = index >= self.body_end and not any(self.net.layers[i].reads_output for i in group)
+        if top in group and free:
+            buffer = value
+        else:
+            buffer = self.buffer(
+                f"{group[0]}.dy",
+                value.inner,
+                Role.SCRATCH,
+                batch=True,
+                steps=self.part_steps if self.every_step else 0,
+            )
+        if not self.every_step:
+            return buffer.whole
+        return buffer.at(0) if in_loop else buffer.all()
+
+    def _state_gradient(self, index: int) -> Ref:
+        layer = self.net.layers[index]
+        assert isinstance(layer, Recurrent)
+        return layer.gradient_state(self.layouts[index])[0].whole
+
+    def output_gradient(self) -> Ref:
+        """Where the loss writes its gradient."""
+        return self._head_gradient(len(self.net.layers) - 1)
+
+    # -- backward ----------------------------------------------------------------------------
+
+    def start_gradients(self) -> None:
+        """Zero where gradients add up: those of states, and of layers inside the loop."""
+        for index in range(self.lowest, self.body_end):
+            layer, e = self.net.layers[index], self.layouts[index]
+            if isinstance(layer, Recurrent):
+                # the head (or the loss) has written the gradient of the top layer's last h
+                written = index == self.body_end - 1 and not self.every_step
+                for buffer in layer.gradient_state(e)[1 if written else 0 :]:
+                    self.emit("fill", [], [buffer.whole], value=0.0)
+            else:
+                self._zero_own_gradients(index)
+
+    def _zero_own_gradients(self, index: int) -> None:
+        for name in self.net.layers[index].parameters():
+            if gradient := self.layouts[index].gradient(name):
+                self.emit("fill", [], [gradient.whole], value=0.0)
+
+    def backward_head(self) -> None:
+        """Back through the head, all rows at once, down to the lowest layer that trains."""
+        for index in range(len(self.net.layers) - 1, max(self.body_end, self.lowest) - 1, -1):
+            layer, e = self.net.layers[index], self.layouts[index]
+            assert isinstance(layer, FeedForward)
+            if layer.adds_gradients:
+                self._zero_own_gradients(index)
+            dy = self._head_gradient(index)
+            layer.parameter_gradients(e, self.value(index - 1, in_loop=False), dy, accumulate=False)
+            if index > max(self.body_end, self.lowest):
+                layer.input_gradient(
+                    e, self.value(index, in_loop=False), dy, self._head_gradient(index - 1), None
+                )
+            elif index == self.body_end and self.lowest < index and not self.every_step:
+                layer.input_gradient(
+                    e, self.value(index, in_loop=False), dy, self._state_gradient(index - 1), None
+                )
+
+    def backward_layers(self) -> None:
+        """One step back through the body."""
+        if self.lowest >= self.body_end:
+            return
+        top = self.body_end - 1
+        if self.every_step:
+            dh = self._state_gradient(top)
+            if self.body_end < len(self.net.layers):
+                layer = self.net.layers[self.body_end]
+                assert isinstance(layer, FeedForward)
+                layer.input_gradient(
+                    self.layouts[self.body_end],
+                    self.value(self.body_end, in_loop=True),
+                    self._head_gradient(self.body_end, in_loop=True),
+                    dh,
+                    dh,
+                )
+            else:
+                self.emit("add", [self._head_gradient(top, in_loop=True), dh], [dh])
+        for index in range(top, self.lowest - 1, -1):
+            layer, e = self.net.layers[index], self.layouts[index]
+            dx, start = self._below(index)
+            if isinstance(layer, Recurrent):
+                layer.backward_step(e, dx, start)
+                continue
+            assert isinstance(layer, FeedForward)
+            dy = self._step_gradient(index).whole
+            layer.parameter_gradients(e, self.value(index - 1, in_loop=True), dy, accumulate=True)
+            if dx is not None:
+                layer.input_gradient(e, self.value(index, in_loop=True), dy, dx, start)
+
+    def _step_gradient(self, index: int) -> Buffer:
+        """The gradient of a feed-forward body layer's value at one step."""
+        value = self.values[index]
+        return self.buffer(f"{self._group(index)[0]}.dy", value.inner, Role.SCRATCH, batch=True)
+
+    def _below(self, index: int) -> tuple[Ref | None, Ref | None]:
+        """Where the gradient of layer `index`'s input goes, and what it is added to."""
+        if index <= self.lowest:
+            return None, None
+        if self.net.layers[index - 1].recurrent:
+            dh = self._state_gradient(index - 1)
+            return dh, dh
+        return self._step_gradient(index - 1).whole, None
+
+    def recurrent_gradients(self) -> None:
+        """The parameter gradients of recurrent layers, as products over all steps."""
+        for index in range(self.lowest, self.body_end):
+            layer = self.net.layers[index]
+            if isinstance(layer, Recurrent):
+                below = self.values[index - 1] if index else self.input
+                layer.parameter_gradients(self.layouts[index], below.all())
+
+    def write_training(
+        self,
+        rule: Rule,
+        optimizer: Optimizer,
+        schedule: LossSchedule,
+        criterion: Criterion,
+        clip: float | None,
+    ) -> None:
+        """All routines of training."""
+        source = SOURCES[rule.source]
+        random = any(layer.random for layer in self.net.layers)
+        with self.routine("reset"):
+            for buffer in self.carried():
+                self.emit("fill", [], [buffer.initial()], value=0.0)
+        with self.routine("begin_sequence"):
+            if rule.state == "reset":
+                for buffer in self.carried():
+                    self.emit("fill", [], [buffer.initial()], value=0.0)
+            if random:
+                state = self.layouts[0].random_state.whole
+                self.emit("next_sequence", [state], [state])
+        with self.routine("forward"), self.loop():
+            source.in_step(self)
+        with self.routine("loss"):
+            self.forward_head(training=True, in_loop=False)
+            self._write_loss(schedule, criterion, rule.parts)
+        with self.routine("backward"):
+            self.backward_head()
+            source.after_part(self)
+        with self.routine("update"):
+            rule.emit_update(self, optimizer, clip)
+        with self.routine("carry"):
+            for buffer in self.carried():
+                self.emit("copy", [buffer.last()], [buffer.initial()])
+        with self.routine("end_epoch"):
+            rule.emit_end_epoch(self)
+
+    def _write_loss(self, schedule: LossSchedule, criterion: Criterion, parts: int) -> None:
+        steps = self.part_steps if self.every_step else 0
+        target = (
+            self.buffer("target", (), Role.TARGET, dtype="int32", batch=True, steps=steps)
+            if criterion == "cross_entropy"
+            else self.buffer(
+                "target",
+                (self.net.outputs,),
+                Role.TARGET,
+                dtype=self.control_dtype,
+                batch=True,
+                steps=steps,
+            )
+        )
+        loss = self.buffer("loss", (1,), Role.SCRATCH, dtype=self.control_dtype)
+        y = self.value(len(self.net.layers) - 1, in_loop=False)
+        schedule.emit(
+            self,
+            criterion,
+            y,
+            target.all() if self.every_step else target.whole,
+            self.output_gradient(),
+            loss.whole,
+            parts,
+        )
