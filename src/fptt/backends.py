@@ -21,11 +21,11 @@ class Backend(Protocol):
 
     program: Program
 
-    def read(self, name: str) -> NDArray[Any]:
-        """A copy of a buffer."""
+    def read(self, name: str, step: int | None = None) -> NDArray[Any]:
+        """A copy of a buffer, or of its slot of one step."""
 
-    def write(self, name: str, values: NDArray[Any]) -> None:
-        """Writes the first entries along every axis."""
+    def write(self, name: str, values: NDArray[Any], step: int | None = None) -> None:
+        """Writes the first entries along every axis of a buffer, or of its slot of one step."""
 
     @property
     def learned(self) -> NDArray[np.uint8]:

@@ -105,12 +105,12 @@ class Inference:
             rows = int((lengths > t).sum())
             ending = int((lengths > t + 1).sum())
             frame = Frame(0, t, (rows,), 0)
-            self.backend.write("input", batch.x[None, :rows, t])
+            self.backend.write("input", batch.x[:rows, t], step=0)
             self.backend.run("infer", frame)
             if every_step or ending < rows:
                 self.backend.run("readout", frame)
-                output = self.backend.read(self.program.output.name)
-                output = output[0] if self.program.output.steps else output
+                buffer = self.program.output
+                output = self.backend.read(buffer.name, step=0 if buffer.steps else None)
                 if every_step:
                     values[:rows, t] = output[:rows]
                 else:

@@ -62,9 +62,7 @@ class Stream:
         after = 0 if high == program.steps else self.rows
         self.frame = Frame(part, low, (self.rows,) * (t + 1), after)
         self._targets.append(targets)
-        inputs = backend.read("input")
-        inputs[t, : self.rows] = x
-        backend.write("input", inputs)
+        backend.write("input", x, step=t)
         backend.run("forward", self.frame, t)
         backend.run("readout", self.frame, t)
         outputs = self._outputs(t)
@@ -90,8 +88,8 @@ class Stream:
 
     def _outputs(self, t: int) -> Array:
         output = self._parts.program.output
-        values = self._parts.backend.read(output.name)
-        return values[output.lead + t, : self.rows] if output.steps else values[: self.rows]
+        values = self._parts.backend.read(output.name, step=t if output.steps else None)
+        return values[: self.rows]
 
     def _finish(self, fraction: float) -> None:
         """Learns from the part in flight."""

@@ -64,15 +64,20 @@ class Interpreter:
 
     # -- access from outside -----------------------------------------------------------------
 
-    def read(self, name: str) -> Array:
-        """A copy of a buffer; bfloat16 as float32."""
-        return np.array(self._decoded(self.program.buffers[name], self._views[name]))
+    def read(self, name: str, step: int | None = None) -> Array:
+        """A copy of a buffer, or of its slot of one step; bfloat16 as float32."""
+        buffer = self.program.buffers[name]
+        return np.array(self._decoded(buffer, self._slot(buffer, step)))
 
-    def write(self, name: str, values: Array) -> None:
-        """Writes the first entries along every axis, as many as `values` has."""
-        view = self._views[name]
+    def write(self, name: str, values: Array, step: int | None = None) -> None:
+        """Writes the first entries along every axis of a buffer, or of its slot of one step."""
+        buffer = self.program.buffers[name]
         corner = tuple(slice(0, extent) for extent in values.shape)
-        self._store(self.program.buffers[name], view[corner], values)
+        self._store(buffer, self._slot(buffer, step)[corner], values)
+
+    def _slot(self, buffer: Buffer, step: int | None) -> Array:
+        view = self._views[buffer.name]
+        return view if step is None else view[buffer.lead + step]
 
     @property
     def learned(self) -> NDArray[np.uint8]:
