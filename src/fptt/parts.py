@@ -136,6 +136,6 @@ class PartRunner:
         """Sorts the carried rows, so that each row of a batch goes on from its own state."""
         if self.program.rule.state == "carry" and (order != np.arange(len(order))).any():
             for buffer in self._carried():
-                state = self.backend.read(buffer.name)[:1]
-                state[:, : len(order)] = state[:, order]
-                self.backend.write(buffer.name, state)
+                state = self.backend.read(buffer.name, step=-1)
+                state[: len(order)] = state[order]
+                self.backend.write(buffer.name, state, step=-1)
