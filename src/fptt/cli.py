@@ -112,7 +112,7 @@ def demo(as_json: Json = False) -> None:
         _print_json({"rows": [row.as_json() for row in rows], "trade": trade(rows)})
     else:
         _out().print(tables.demo(rows))
-        _out().print(trade(rows))
+        _out().print(trade(rows), soft_wrap=True)
 
 
 @app.command(

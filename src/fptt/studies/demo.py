@@ -120,20 +120,15 @@ def _announcer(
 def trade(rows: list[DemoRow]) -> str:
     """The sentence that a user needs: what was traded for what."""
     bptt = rows[0]
-    per_part = {row: row.arena_bytes / bptt.arena_bytes for row in rows[1:]}
     best = max(rows[1:], key=lambda row: row.accuracy)
     least = min(rows[1:], key=lambda row: row.arena_bytes)
 
     def clause(row: DemoRow) -> str:
-        points = 100 * (row.accuracy - bptt.accuracy)
         return (
-            f"FPTT with K={row.parts} trains in {row.arena_bytes:,} bytes instead of "
-            f"{bptt.arena_bytes:,} ({100 * (per_part[row] - 1):+.0f} %), at "
-            f"{points:+.1f} points of accuracy and {row.seconds / bptt.seconds:.1f} times "
-            "the time"
+            f"FPTT in {row.parts} parts trains in {row.arena_bytes:,} bytes where BPTT needs "
+            f"{bptt.arena_bytes:,} ({100 * (1 - row.arena_bytes / bptt.arena_bytes):.0f} % less), "
+            f"for {100 * (row.accuracy - bptt.accuracy):+.1f} points of accuracy and "
+            f"{row.seconds / bptt.seconds:.1f} times the time"
         )
 
-    text = clause(best)
-    if least is not best:
-        text += f"; {clause(least)}"
-    return text + "."
+    return "; ".join(map(clause, [best] if best is least else [best, least])) + "."
