@@ -35,14 +35,18 @@ class Backend(Protocol):
         """Runs a routine on a part, its loops for all steps or only for the given one."""
 
 
-def backend(name: str, program: Program, threads: int = 1) -> Backend:
-    """A back end of this name for a program.
+def backend(choice: str | Backend, program: Program, threads: int = 1) -> Backend:
+    """A back end for a program, by name; one that exists already is returned as it is.
 
     Raises:
-        InputError: an unknown name.
+        InputError: an unknown name, or the back end of another program.
     """
-    if name != "reference":
-        raise InputError(f"backend is {name!r}; choose one of {', '.join(map(repr, BACKENDS))}")
+    if not isinstance(choice, str):
+        if choice.program is not program:
+            raise InputError("backend runs another program than the one given; make one for this")
+        return choice
+    if choice != "reference":
+        raise InputError(f"backend is {choice!r}; choose one of {', '.join(map(repr, BACKENDS))}")
     from fptt.reference import Interpreter
 
     return Interpreter(program, threads)

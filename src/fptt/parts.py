@@ -42,13 +42,18 @@ class PartRunner:
         """Sets the carried state of every row to zero."""
         self.backend.run("reset", self.all_rows)
 
+    def begin_sequence(self, frame: Frame) -> None:
+        """The state as the rule starts a sequence, and new random numbers for dropout."""
+        self.backend.run("begin_sequence", frame)
+        self.backend.run("next_sequence", frame)
+
     def run(self, batch: Batch, *, update: bool = True) -> Iterator[tuple[Frame, float | None]]:
         """Trains on a batch; yields every part with its data loss, None where nothing counts."""
         assert batch.y is not None
         self._arrange_carry(batch.order)
         for number, frame in enumerate(frames(self.program, batch.lengths.tolist())):
             if number == 0:
-                self.backend.run("begin_sequence", frame)
+                self.begin_sequence(frame)
             rows, low, high = frame.rows[0], frame.begin, frame.begin + frame.steps
             self.backend.write("input", batch.x[:rows, low:high].swapaxes(0, 1))
             for step in range(frame.steps):

@@ -197,7 +197,7 @@ def seeds_work(program: Program) -> list[WorkComparison]:
             "1/2; per parameter and update 6 and 8 against their 5 and 8",
         ),
         "forward": (
-            ("begin_sequence", "forward", "loss", "carry"),
+            ("begin_sequence", "next_sequence", "forward", "loss", "carry"),
             f"they run the readout at every step ({readouts:.1f} G), ours where the loss "
             f"is; five non-linear functions per cell and step are {nonlinear:.1f} G, "
             "their 3 G is a slip by ten",

@@ -49,12 +49,15 @@ class Stream:
                     f"x_t has {len(x)} rows; the program was built for 1 to {program.batch}"
                 )
             self.rows = len(x)
-            backend.run("begin_sequence", Frame(0, 0, (self.rows,), 0))
+            self._parts.begin_sequence(Frame(0, 0, (self.rows,), 0))
         elif len(x) != self.rows:
             raise InputError(
                 f"x_t has {len(x)} rows, but this sequence began with {self.rows}; "
                 "call begin_sequence() before changing the number of rows"
             )
+        elif self.position == 0:
+            # an endless stream counts its steps from 0 again; dropout must not repeat its masks
+            backend.run("next_sequence", self._parts.all_rows)
         part, (low, high) = next(
             (p, cut) for p, cut in enumerate(program.bounds) if self.position < cut[1]
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fptt.backends import Backend
 from fptt.backends import backend as make_backend
 from fptt.batches import make_batch
 from fptt.errors import InputError
@@ -31,7 +32,7 @@ class Trainer:
 
     Args:
         program: what `fptt.build` returned.
-        backend: "reference" (NumPy).
+        backend: "reference" (NumPy), or a back end with memory of its own for this program.
         seed: draws the initial weights, the order of the data and dropout.
         threads: threads of the matrix products; results do not depend on it.
 
@@ -50,7 +51,11 @@ class Trainer:
     """
 
     def __init__(
-        self, program: Program, backend: str = "reference", seed: int = 0, threads: int = 1
+        self,
+        program: Program,
+        backend: str | Backend = "reference",
+        seed: int = 0,
+        threads: int = 1,
     ) -> None:
         check_size("Trainer", "threads", threads)
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:

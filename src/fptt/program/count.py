@@ -81,6 +81,7 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
     for number, frame in enumerate(frames(program, rows)):
         if number == 0:
             count("begin_sequence", frame)
+            count("next_sequence", frame)
         for routine in TRAINED_PART:
             count(routine, frame)
     return WorkTable(

@@ -24,6 +24,7 @@ LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
 _TIMELINES = (
     (
         "begin_sequence",
+        "next_sequence",
         "reset",
         "forward",
         "readout",

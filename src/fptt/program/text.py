@@ -46,6 +46,6 @@ def _buffer(buffer: Buffer, offset: int) -> str:
 
 def _op(op: Op) -> str:
     outputs = ", ".join("-" if ref is None else str(ref) for ref in op.outputs)
-    inputs = ", ".join("-" if ref is None else str(ref) for ref in op.inputs)
-    attrs = "".join(f", {name}={value!r}" for name, value in op.attrs.items())
-    return f"{outputs} = {op.kind}({inputs}{attrs})"
+    inputs = ["-" if ref is None else str(ref) for ref in op.inputs]
+    attrs = [f"{name}={value!r}" for name, value in op.attrs.items()]
+    return f"{outputs} = {op.kind}({', '.join(inputs + attrs)})"

@@ -163,7 +163,6 @@ class TrainingBuilder(Builder):
     ) -> None:
         """All routines of training."""
         source = SOURCES[rule.source]
-        random = any(layer.random for layer in self.net.layers)
         with self.routine("reset"):
             for buffer in self.carried():
                 self.emit("fill", [], [buffer.initial()], value=0.0)
@@ -171,7 +170,8 @@ class TrainingBuilder(Builder):
             if rule.state == "reset":
                 for buffer in self.carried():
                     self.emit("fill", [], [buffer.initial()], value=0.0)
-            if random:
+        with self.routine("next_sequence"):
+            if any(layer.random for layer in self.net.layers):
                 state = self.layouts[0].random_state.whole
                 self.emit("next_sequence", [state], [state])
         with self.routine("forward"), self.loop():

@@ -30,7 +30,7 @@ class VerificationError(FpttError):
 
 Site = tuple[str, Op, Loop | None]
 #: routines in the order in which a part runs them, for what must be written before it is read
-_ORDER = ("begin_sequence", "forward", "loss", "backward", "update", "carry")
+_ORDER = ("begin_sequence", "next_sequence", "forward", "loss", "backward", "update", "carry")
 
 
 def _where(site: Site) -> str:
