@@ -81,7 +81,12 @@ def declared(program: Program, site: Site) -> None:
 
 
 def ranges(program: Program, site: Site) -> None:
+    """Ranges lie inside the buffer; a range of rows is for buffers without a batch axis."""
     for ref in site[1].refs:
+        if ref.row_range and ref.has_rows:
+            raise VerificationError(
+                "ranges", _where(site), "no range of rows beside a batch axis", str(ref)
+            )
         for bounds, extent in (
             (ref.row_range, ref.buffer.inner[:1]),
             (ref.col_range, ref.buffer.inner[-1:]),
@@ -162,15 +167,15 @@ def number_types(program: Program, site: Site) -> None:
 
 
 def aliasing(program: Program, site: Site) -> None:
-    """An output lies on an input only where the op table allows it."""
+    """An output lies on an input only where the op table allows it, and then exactly."""
     op, spec = site[1], table()[site[1].kind]
     for output, out in zip(spec.outputs, op.outputs, strict=True):
         for operand, ref in zip(spec.inputs, op.inputs, strict=True):
             if out is None or ref is None or ref.buffer.name != out.buffer.name:
                 continue
             same_slot = (ref.index, ref.offset) == (out.index, out.offset)
-            disjoint = ref.index == out.index and _apart(ref, out)
-            if (operand.name, output.name) not in spec.in_place and same_slot and not disjoint:
+            allowed = (operand.name, output.name) in spec.in_place and ref == out
+            if same_slot and not allowed and not _apart(ref, out):
                 raise VerificationError(
                     "aliasing", _where(site), f"{output.name} apart from {operand.name}", str(out)
                 )

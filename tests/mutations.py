@@ -1,0 +1,920 @@
+"""Mistakes, as exact replacements in the source, each of which must turn some test red.
+
+    python tests/mutations.py              every mutation; exit code 1 if one survives
+    python tests/mutations.py GRU carry    those whose names contain a word
+
+For every mutation src is copied, the replacements are made (each old text must stand exactly once
+in its file), and the tests that the mutation names run on the copy. They must fail with pytest's
+exit code 1: 2 to 5 mean that nothing was tested. Before that, all these tests must pass on a copy
+without mutation.
+
+To be quick, one server process loads PyTorch and pytest once and forks for every run; fptt is
+loaded after the fork, from the copy, and a plugin makes sure of it.
+"""
+
+from __future__ import annotations
+
+import compileall
+import gc
+import importlib
+import os
+import py_compile
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TESTS = Path(__file__).resolve().parent
+SOURCE = TESTS.parent / "src"
+#: exit code of a run that did not import the copy
+WRONG_COPY = 99
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A mistake.
+
+    Attributes:
+        name: what is wrong.
+        edits: (file below src/fptt, old text, new text).
+        tests: node ids below tests/, some of which must fail.
+    """
+
+    name: str
+    edits: tuple[tuple[str, str, str], ...]
+    tests: tuple[str, ...]
+
+
+class StaleMutation(Exception):
+    """A mutation's old text does not stand exactly once in the source."""
+
+
+MUTATIONS: list[Mutation] = []
+
+
+def mutation(name, *edits, tests):
+    tests = (tests,) if isinstance(tests, str) else tests
+    MUTATIONS.append(Mutation(name, edits, tuple(tests)))
+
+
+CELLS, UPDATES = "program/opset/cells.py", "program/opset/updates.py"
+LOSSES, TRAINING = "program/opset/losses.py", "program/training.py"
+SIMPLE, PRODUCTS = "program/opset/elementwise.py", "program/opset/products.py"
+
+
+def gradients(cell, loss="last-cross_entropy", parts=3):
+    return f"test_gradients.py::test_cell_gradients[{cell}-{parts}-{loss}-float64]"
+
+
+def trajectory(cell="LSTM", rule="FPTT-code", objective="last-ce", optimizer="SGD"):
+    return f"test_trajectories.py::test_every_combination[{cell}-{rule}-{objective}-{optimizer}]"
+
+
+PAPER = trajectory(rule="FPTT-paper")
+
+# --- cells ----------
+
+mutation(
+    "LSTM: gates i and f swapped",
+    (
+        CELLS,
+        "a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)",
+        "a_f, a_i, a_g, a_o = np.split(a, 4, axis=1)",
+    ),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "LSTM: gates f and o swapped throughout",
+    (
+        CELLS,
+        "a_i, a_f, a_g, a_o = np.split(a, 4, axis=1)",
+        "a_i, a_o, a_g, a_f = np.split(a, 4, axis=1)",
+    ),
+    (
+        CELLS,
+        "return np.concatenate((i, f, g, o), axis=1), c,",
+        "return np.concatenate((i, o, g, f), axis=1), c,",
+    ),
+    (CELLS, "i, f, g, o = np.split(gates, 4, axis=1)", "i, o, g, f = np.split(gates, 4, axis=1)"),
+    (
+        CELLS,
+        "return np.concatenate(da, axis=1), dc * f",
+        "return np.concatenate((da[0], da[3], da[2], da[1]), axis=1), dc * f",
+    ),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "LSTM: carry path of dc dropped",
+    (
+        CELLS,
+        "return np.concatenate(da, axis=1), dc * f",
+        "return np.concatenate(da, axis=1), dc * 0",
+    ),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "LSTM: derivative of tanh(c) dropped",
+    (CELLS, "dc = dc + dh * o * (1 - tanh_c * tanh_c)", "dc = dc + dh * o"),
+    tests=gradients("LSTM", parts=11),
+)
+mutation(
+    "LSTM: forget gate's gradient takes c instead of c before",
+    (CELLS, "dc * c_before * (f * (1 - f))", "dc * c * (f * (1 - f))"),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "LSTM: h instead of h before in the gradient of weight_hh",
+    (
+        "nets/lstm.py",
+        'h_before = e.history("h", self.hidden, carried=True).all(-1)',
+        'h_before = e.history("h", self.hidden, carried=True).all()',
+    ),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "LSTM: no gradient through h to the step before",
+    (
+        "nets/lstm.py",
+        'e.emit("product", [gates, e.parameter("weight_hh").whole, None], [dh])',
+        'e.emit("fill", [], [dh], value=0.0)',
+    ),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "GRU: r applied to the whole sum",
+    (CELLS, "n = np.tanh(a_n + r * q)", "n = np.tanh(r * (a_n + q))"),
+    tests=gradients("GRU"),
+)
+mutation(
+    "GRU: z and 1 - z swapped",
+    (CELLS, "(1 - z) * n + z * h_before", "z * n + (1 - z) * h_before"),
+    tests=gradients("GRU"),
+)
+mutation(
+    "GRU: path through z to h before dropped",
+    (CELLS, "da_n, da_n * r), axis=1), dh * z", "da_n, da_n * r), axis=1), dh * 0"),
+    tests=gradients("GRU"),
+)
+mutation(
+    "GRU: the gradient of q is that of n",
+    (
+        CELLS,
+        "np.concatenate((da_r, da_z, da_n, da_n * r), axis=1)",
+        "np.concatenate((da_r, da_z, da_n, da_n), axis=1)",
+    ),
+    tests=gradients("GRU"),
+)
+mutation(
+    "GRU: bias_hh joins bias_ih outside r",
+    (
+        "nets/gru.py",
+        "[h.at(before), weight_n, bias_n, None], [q])",
+        "[h.at(before), weight_n, None, None], [q])",
+    ),
+    tests=gradients("GRU"),
+)
+mutation(
+    "RNN: derivative of tanh is 1 - y",
+    (CELLS, "dh * (1 - y * y)", "dh * (1 - y)"),
+    tests=gradients("RNN"),
+)
+mutation(
+    "RNN: h instead of h before in the gradient of weight_hh",
+    ("nets/rnn.py", '("weight_hh", h.all(-1))', '("weight_hh", h.all())'),
+    tests=gradients("RNN"),
+)
+
+# --- layers and the order of things ----------
+
+mutation(
+    "no carry of the state between parts",
+    (TRAINING, 'self.emit("copy", [buffer.last()], [buffer.initial()])', "pass"),
+    tests=gradients("RNN"),
+)
+mutation(
+    "state not reset between sequences",
+    (TRAINING, 'if rule.state == "reset":', 'if rule.state == "never":'),
+    tests=trajectory("RNN"),
+)
+mutation(
+    "state reset where it should be carried",
+    (TRAINING, 'if rule.state == "reset":', "if True:"),
+    tests="test_sequences.py::test_state_between_batches[LSTM-carry-TBPTT]",
+)
+mutation(
+    "every_step: the head's gradient replaces that of the steps after",
+    (
+        TRAINING,
+        "self._head_gradient(self.body_end, in_loop=True), dh, dh)",
+        "self._head_gradient(self.body_end, in_loop=True), dh, None)",
+    ),
+    tests=gradients("GRU", "every_step-mse"),
+)
+mutation(
+    "stack: the upper layer's gradient replaces that of the steps after",
+    (TRAINING, "return dh, dh\n        return", "return dh, None\n        return"),
+    tests="test_gradients.py::test_stack_gradients[LSTM-LSTM-Linear-last-cross_entropy-float64]",
+)
+mutation(
+    "bias gradient is a mean over the rows",
+    (PRODUCTS, "total: Array = dy.sum(axis=0)", "total: Array = dy.mean(axis=0)"),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "ReLU lets gradients through at 0",
+    (SIMPLE, "np.where(y > 0, dy", "np.where(y >= 0, dy"),
+    tests="test_gradients.py::test_stack_gradients["
+    "LSTM-Linear-ReLU-Linear-last-cross_entropy-float64]",
+)
+mutation(
+    "embedding: a token that comes twice counts once",
+    (SIMPLE, "np.add.at(start, token, dy)", "start[token] += dy"),
+    tests=(
+        "test_gradients.py::test_stack_gradients[Embedding-LSTM-Linear-last-cross_entropy-float64]"
+    ),
+)
+mutation(
+    "dropout left on in prediction",
+    ("nets/dropout.py", "if training:", "if True:"),
+    tests="test_gradients.py::test_dropout_is_off_in_inference_and_on_in_training",
+)
+mutation(
+    "dropout does not scale by 1 / (1 - p)",
+    (
+        SIMPLE,
+        "np.where(keep, x * (1 / (1 - p)), np.zeros_like(x))",
+        "np.where(keep, x, np.zeros_like(x))",
+    ),
+    tests="test_op_table.py::test_numbers[dropout]",
+)
+mutation(
+    "dropout: another mask in the backward pass",
+    (
+        "nets/dropout.py",
+        "self._masked(e, dy, dx, start)",
+        (
+            'e.emit("dropout", [dy, e.random_state.whole, start], [dx], p=float(self.p), '
+            "layer=e.index + 1)"
+        ),
+    ),
+    tests="test_dropout.py::test_forward_and_backward_use_the_same_mask",
+)
+mutation(
+    "dropout: the same mask for every sequence",
+    ("program/opset/movement.py", "(int(random[1]) + 1) & 0xFFFFFFFF", "random[1]"),
+    tests="test_dropout.py::test_every_sequence_gets_another_mask",
+)
+mutation(
+    "dropout: the mask depends on the step within the part",
+    (
+        "reference/interpreter.py",
+        "steps = np.full(len(rows), frame.begin + t)",
+        "steps = np.full(len(rows), t)",
+    ),
+    tests="test_dropout.py::test_uniform_numbers_reach_operations_by_absolute_step",
+)
+
+mutation(
+    "dropout: an endless stream repeats its masks",
+    ("stream.py", "elif self.position == 0:", "elif False:"),
+    tests="test_dropout.py::test_an_endless_stream_is_a_row_of_batches",
+)
+
+# --- parts, losses ----------
+
+mutation(
+    "parts drop the tail",
+    (
+        "rules/rule.py",
+        "(p * steps // self.parts, (p + 1) * steps // self.parts)",
+        "(p * (steps // self.parts), (p + 1) * (steps // self.parts))",
+    ),
+    tests=gradients("RNN"),
+)
+mutation(
+    "parts are cut one step late",
+    (
+        "rules/rule.py",
+        "(p * steps // self.parts, (p + 1) * steps // self.parts)",
+        "(-(-p * steps // self.parts), -(-(p + 1) * steps // self.parts))",
+    ),
+    tests=gradients("RNN"),
+)
+mutation(
+    "a sequence takes one step more than its length",
+    ("program/frame.py", "length > step for length", "length >= step for length"),
+    tests="test_gradients.py::test_unequal_length_gradients["
+    "RNN-last-cross_entropy-[11, 1, 4, 8, 3]]",
+)
+mutation(
+    "the loss of a short row is at the part's last step",
+    ("program/frame.py", "return self.rows[-1] != self.rows[0]", "return False"),
+    tests="test_sequences.py::test_unequal_lengths[LSTM-last-ce-mixed]",
+)
+mutation(
+    "cross-entropy averages over all rows instead of the labelled",
+    (
+        LOSSES,
+        (
+            "label, share = target[rows], 1 / max(len(rows), 1)\n"
+            "    probability, surprise = _softmax(logits)\n    d = probability"
+        ),
+        (
+            "label, share = target[rows], 1 / max(len(target), 1)\n"
+            "    probability, surprise = _softmax(logits)\n    d = probability"
+        ),
+    ),
+    tests="test_gradients.py::test_part_without_labels_has_no_gradient",
+)
+mutation(
+    "squared error is summed over the outputs",
+    (LOSSES, "share = 1 / max(len(rows) * y.shape[1], 1)", "share = 1 / max(len(rows), 1)"),
+    tests=gradients("RNN", "last-mse"),
+)
+mutation(
+    "a part without labels updates all the same",
+    ("parts.py", "if self._counts(targets, frame):", "if True:"),
+    tests="test_sequences.py::test_missing_labels[whole part]",
+)
+mutation(
+    "auxiliary: b = (p - 1)/K",
+    (
+        "parts.py",
+        "np.full(rows, (frame.part + 1) / self.program.rule.parts)",
+        "np.full(rows, frame.part / self.program.rule.parts)",
+    ),
+    tests=trajectory(objective="aux-ce"),
+)
+mutation(
+    "auxiliary: b and 1 - b swapped",
+    (
+        LOSSES,
+        ("soft = (1 - b)[:, None] * q[row_of_q]\n    soft[np.arange(len(rows)), label] += b"),
+        "soft = b[:, None] * q[row_of_q]\n    soft[np.arange(len(rows)), label] += 1 - b",
+    ),
+    tests=trajectory(objective="aux-ce"),
+)
+mutation(
+    "auxiliary: Q of the wrong class in the loss",
+    (LOSSES, "soft = (1 - b)[:, None] * q[row_of_q]", "soft = (1 - b)[:, None] * q[row_of_q - 1]"),
+    tests=trajectory(objective="aux-ce"),
+)
+mutation(
+    "auxiliary: Q of the wrong class learns",
+    (
+        LOSSES,
+        "for row, of in zip(rows, row_of_q, strict=True):",
+        "for row, of in zip(rows, row_of_q[::-1], strict=True):",
+    ),
+    tests=trajectory(objective="aux-ce"),
+)
+mutation(
+    "auxiliary: Q learns before the end of a sequence",
+    (LOSSES, "if per_part or fraction[row] == 1:", "if per_part or fraction[row] > 0:"),
+    tests=trajectory(objective="aux-ce"),
+)
+
+# --- the wrapper ----------
+
+mutation(
+    "lambda dropped from d",
+    (UPDATES, "return g - pull + alpha * (theta - mean)", "return g + alpha * (theta - mean)"),
+    tests=trajectory(),
+)
+mutation(
+    "sign of R(t) flipped",
+    (
+        UPDATES,
+        "return g - pull + alpha * (theta - mean)",
+        "return g + pull - alpha * (theta - mean)",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "sign of the pull to the mean flipped",
+    (
+        UPDATES,
+        "return g - pull + alpha * (theta - mean)",
+        "return g - pull - alpha * (theta - mean)",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "R(t) averaged instead of summed",
+    (
+        UPDATES,
+        "return g - pull + alpha * (theta - mean)",
+        "return g - pull + alpha * (theta - mean) / theta.size",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "paper: 1 instead of 1/2 in d",
+    (UPDATES, 'pull = lam if mode == "code" else 0.5 * lam', "pull = lam"),
+    tests=PAPER,
+)
+mutation(
+    "paper: lambda instead of lambda/2 goes on",
+    (UPDATES, 'kept = lam if mode == "code" else 0.5 * lam', "kept = lam"),
+    tests=PAPER,
+)
+mutation(
+    "lambda learns from theta before the update",
+    (
+        UPDATES,
+        "lam_out = kept - alpha * (theta_out - mean)",
+        "lam_out = kept - alpha * (theta - mean)",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "lambda learns from the new mean",
+    (
+        UPDATES,
+        (
+            "    lam_out = kept - alpha * (theta_out - mean)\n"
+            "    mean_out = (1 - beta) * mean + beta * theta_out - (beta / alpha) * lam_out"
+        ),
+        (
+            "    lam_out = kept - alpha * (theta_out - mean)\n"
+            "    mean_out = (1 - beta) * mean + beta * theta_out - (beta / alpha) * lam_out\n"
+            "    lam_out = kept - alpha * (theta_out - mean_out)"
+        ),
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "stale mean: it never moves",
+    (
+        UPDATES,
+        "return theta_out, lam_out, mean_out, first, second",
+        "return theta_out, lam_out, mean, first, second",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "stale mean: it takes theta before the update",
+    (
+        UPDATES,
+        "mean_out = (1 - beta) * mean + beta * theta_out -",
+        "mean_out = (1 - beta) * mean + beta * theta -",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "stale mean: it takes the old lambda",
+    (UPDATES, "- (beta / alpha) * lam_out", "- (beta / alpha) * lam"),
+    tests=trajectory(),
+)
+mutation(
+    "the mean is an alias of theta",
+    (
+        UPDATES,
+        "return theta_out, lam_out, mean_out, first, second",
+        "return theta_out, lam_out, theta_out, first, second",
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "beta and 1 - beta swapped",
+    (
+        UPDATES,
+        "mean_out = (1 - beta) * mean + beta * theta_out -",
+        "mean_out = beta * mean + (1 - beta) * theta_out -",
+    ),
+    tests="test_trajectories.py::test_alpha_and_beta[0.5-0.25-code]",
+)
+mutation(
+    "momentum gathers g instead of d",
+    (
+        UPDATES,
+        "    theta_out, first, second = _step(theta, d, lr, first, second, correction, attrs)",
+        (
+            "    theta_out, first, second = _step(theta, g, lr, first, second, correction, attrs)\n"
+            "    theta_out = theta_out - lr * (d - g)"
+        ),
+    ),
+    tests=trajectory(optimizer="momentum"),
+)
+mutation(
+    "clipping looks at g instead of d",
+    ("rules/fptt.py", "directed = clip is not None", "directed = False"),
+    tests="test_trajectories.py::test_clip_is_the_global_norm_of_d[FPTT-code-0.05]",
+)
+mutation(
+    "clipping by the norm of one tensor",
+    ("rules/rule.py", "        start = total\n", "        start = None\n"),
+    tests="test_trajectories.py::test_clip_is_the_global_norm_of_d[TBPTT-0.05]",
+)
+mutation(
+    "clipping also lengthens",
+    (
+        UPDATES,
+        "return np.minimum(clip / (np.sqrt(total) + 1e-6), 1)",
+        "return clip / (np.sqrt(total) + 1e-6)",
+    ),
+    tests=(
+        "test_trajectories.py::test_clip_is_the_global_norm_of_d[TBPTT-1.0]",
+        "test_op_table.py::test_numbers[clip_factor]",
+    ),
+)
+mutation(
+    "end of epoch leaves theta",
+    ("rules/fptt.py", 'if self.epoch_end == "average":', "if False:"),
+    tests="test_trajectories.py::test_end_of_epoch[momentum-average-zero]",
+)
+mutation(
+    "end of epoch leaves lambda",
+    ("rules/fptt.py", 'if self.epoch_lambda == "zero":', "if False:"),
+    tests="test_trajectories.py::test_end_of_epoch[momentum-average-zero]",
+)
+
+# --- optimizers ----------
+
+mutation(
+    "Adam: no bias correction of the second moment",
+    (UPDATES, "np.sqrt(second / correction[1])", "np.sqrt(second)"),
+    tests=trajectory(optimizer="Adam"),
+)
+mutation(
+    "Adam: moments corrected once for every tensor",
+    (
+        "rules/optimizers.py",
+        'first, second = self._moment(e, "adam_m", name), ',
+        'self.emit_start(e)\n        first, second = self._moment(e, "adam_m", name), ',
+    ),
+    tests=trajectory(optimizer="Adam"),
+)
+mutation(
+    "momentum: velocity scaled by 1 - momentum",
+    (
+        UPDATES,
+        'first = attrs["momentum"] * first + d',
+        'first = attrs["momentum"] * first + (1 - attrs["momentum"]) * d',
+    ),
+    tests=trajectory(optimizer="momentum"),
+)
+
+# --- memory, work, numbers, printing, checking ----------
+
+mutation(
+    "plan: a buffer dies at its first use",
+    (
+        "program/plan.py",
+        "first_last.setdefault(ref.buffer.name, [clock, clock])[1] = clock",
+        "first_last.setdefault(ref.buffer.name, [clock, clock])",
+    ),
+    tests="test_program_properties.py::"
+    "test_nothing_is_clobbered_and_the_peak_holds_the_largest_live_set",
+)
+mutation(
+    "plan: the loss may be overwritten before it is read",
+    ("program/plan.py", '_OUTSIDE = {"loss": ("loss", "carry")}', "_OUTSIDE = {}"),
+    tests="test_program_properties.py::test_the_loss_outlives_the_part",
+)
+mutation(
+    "plan: the carried slot is no longer its own",
+    (
+        "program/ir.py",
+        "return self.role in PERSISTENT or self.lead > 0",
+        "return self.role in PERSISTENT",
+    ),
+    tests="test_program_properties.py::"
+    "test_nothing_is_clobbered_and_the_peak_holds_the_largest_live_set",
+)
+mutation(
+    "memory table: gaps forgotten",
+    ("program/plan.py", "planned.arena_bytes - covered,", "0,"),
+    tests="test_program_properties.py::test_verify_passes_again_and_the_memory_table_adds_up",
+)
+mutation(
+    "work: one addition of the LSTM forgotten",
+    (CELLS, "EWO_combo=(16, 6, 0)", "EWO_combo=(16, 5, 0)"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "work: rows that ended still count",
+    ("program/count.py", "for rows in frame.rows:", "for rows in [frame.rows[0]] * frame.steps:"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "work: a lookup moves the whole table",
+    (SIMPLE, 'touched="table:n,e",', 'touched="",'),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "bfloat16: truncation instead of rounding",
+    (
+        "reference/bfloat16.py",
+        "(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))",
+        "bits",
+    ),
+    tests="test_bfloat16.py::test_rounding_around_every_pattern",
+)
+mutation(
+    "bfloat16: ties away from zero",
+    (
+        "reference/bfloat16.py",
+        "(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))",
+        "(bits + np.uint32(0x8000))",
+    ),
+    tests="test_bfloat16.py::test_rounding_around_every_pattern",
+)
+mutation(
+    "bfloat16: what is computed is stored unrounded in float32 places",
+    (
+        "program/builder.py",
+        "dtype or (self.activation_dtype if activation else self.dtype)",
+        "dtype or self.dtype",
+    ),
+    tests="test_bfloat16.py::test_which_buffers_are_bfloat16",
+)
+mutation(
+    "Philox: nine rounds",
+    ("program/philox.py", "for _ in range(10):", "for _ in range(9):"),
+    tests="test_dropout.py::test_known_answers_of_philox4x32_10",
+)
+mutation(
+    "plan: buffers start anywhere",
+    ("program/plan.py", "return -(-offset // ALIGNMENT) * ALIGNMENT", "return -(-offset // 4) * 4"),
+    tests="test_program_properties.py::test_verify_passes_again_and_the_memory_table_adds_up",
+)
+mutation(
+    "an arena that is too small is taken",
+    ("reference/interpreter.py", "if self.arena.nbytes < planned.arena_bytes:", "if False:"),
+    tests="test_program_properties.py::test_an_arena_of_one_byte_less_is_refused",
+)
+mutation(
+    "the arena must be larger than planned",
+    (
+        "reference/interpreter.py",
+        "if self.arena.nbytes < planned.arena_bytes:",
+        "if self.arena.nbytes <= planned.arena_bytes:",
+    ),
+    tests="test_program_properties.py::test_an_arena_of_one_byte_less_is_refused",
+)
+mutation(
+    "interpreter: reads a step that did not run",
+    (
+        "reference/interpreter.py",
+        "chosen = view[first + frame.steps - 1, :rows]",
+        "chosen = view[-1, :rows]",
+    ),
+    tests="test_program_properties.py::test_a_part_relies_on_nothing_that_does_not_persist",
+)
+mutation(
+    "interpreter: an operation clears what lies beside its rows",
+    (
+        "reference/interpreter.py",
+        "                self._write(ref, frame, t, result)",
+        (
+            "                self._write(ref, frame, t, result)\n"
+            "                if ref.index == 'step':\n"
+            "                    self._views[ref.buffer.name][:, frame.rows[t]:] = 0"
+        ),
+    ),
+    tests="test_program_properties.py::"
+    "test_nothing_is_clobbered_and_the_peak_holds_the_largest_live_set",
+)
+mutation(
+    "interpreter: strays into a gap",
+    (
+        "reference/interpreter.py",
+        "                self._write(ref, frame, t, result)",
+        (
+            "                self._write(ref, frame, t, result)\n"
+            "                if ref.buffer.name == 'lr' or op.kind == 'copy':\n"
+            "                    self.arena[-1] ^= 1"
+        ),
+    ),
+    tests="test_program_properties.py::test_memory_outside_the_plan_stays_untouched",
+)
+mutation(
+    "text: the offset lies",
+    ("program/text.py", "_buffer(buffer, program.plan.offsets[buffer.name])", "_buffer(buffer, 0)"),
+    tests=("test_golden_text.py::test_a_program_says_all_that_it_holds"),
+)
+mutation(
+    "program imports a consumer",
+    (
+        "program/frame.py",
+        "from functools import cached_property",
+        "from functools import cached_property\n\nimport fptt.reference.bfloat16",
+    ),
+    tests="test_imports.py::test_direction_of_imports",
+)
+mutation(
+    "import fptt loads what only some need",
+    (
+        "__init__.py",
+        "from fptt.snapshot import load",
+        ("import ml_dtypes\nfrom fptt.snapshot import load"),
+    ),
+    tests="test_imports.py::test_import_loads_nothing_heavy",
+)
+for rule in (
+    "known_kind",
+    "operand_count",
+    "attributes",
+    "declared",
+    "ranges",
+    "steps",
+    "shapes",
+    "same_rows",
+    "number_types",
+    "aliasing",
+    "write_permission",
+):
+    head = f"def {rule}(program: Program, site: Site) -> None:\n"
+    mutation(
+        f"verifier: {rule} is not checked",
+        ("program/verify.py", head, head + "    return\n"),
+        tests=f"test_verify.py::test_{rule}",
+    )
+for rule in ("initialised", "trained_once", "loop_direction", "placement"):
+    head = f"def {rule}(program: Program) -> None:\n"
+    mutation(
+        f"verifier: {rule} is not checked",
+        ("program/verify.py", head, head + "    return\n"),
+        tests=f"test_verify.py::test_{rule}",
+    )
+
+
+def compiled_copy(folder: Path) -> Path:
+    """Copies src into `folder`, compiled; Python checks every file against its compiled one."""
+    copy = Path(folder) / "src"
+    shutil.copytree(SOURCE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    compileall.compile_dir(
+        copy, quiet=1, invalidation_mode=py_compile.PycInvalidationMode.CHECKED_HASH
+    )
+    return copy
+
+
+def mutated_copy(chosen: Mutation | None, folder: Path, source: Path = SOURCE) -> Path:
+    """Copies src into `folder` and makes the mutation's edits; returns the copy.
+
+    Raises:
+        StaleMutation: an old text that does not stand exactly once in its file.
+    """
+    copy = Path(folder) / "src"
+    shutil.copytree(source, copy)
+    for name, old, new in chosen.edits if chosen else ():
+        path = copy / "fptt" / name
+        text = path.read_text()
+        found = list(re.finditer(_any_layout(old), text))
+        if len(found) != 1:
+            raise StaleMutation(
+                f"{chosen.name}: {old!r} stands {len(found)} times in {name}; "
+                "it must stand there once"
+            )
+        path.write_text(text[: found[0].start()] + new + text[found[0].end() :])
+    return copy
+
+
+def _any_layout(code: str) -> str:
+    """A pattern for a piece of code, however the formatter has broken its lines."""
+    tokens = re.findall(r"\w+|[^\w\s]", code)
+    pattern = r"\s*".join(re.escape(token) for token in tokens)
+    pattern = re.sub(r"\\s\*(?=\\[)\]}])", r"\\s*,?\\s*", pattern)
+    # whole lines are replaced with their indentation and their end
+    return (r"[ ]*" if code[:1] == " " else "") + pattern + (r"\n" if code[-1:] == "\n" else "")
+
+
+def run_tests(copy: Path, tests: tuple[str, ...], output: Path) -> int:
+    """Runs tests on a copy of src in a forked child; returns pytest's exit code."""
+    child = os.fork()
+    if child:
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    code = WRONG_COPY
+    try:
+        with output.open("w") as out:
+            os.dup2(out.fileno(), 1)
+            os.dup2(out.fileno(), 2)
+            code = _child(copy, tests)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _child(copy, tests):
+    import pytest
+
+    class ImportsTheCopy:
+        wrong = True
+
+        def pytest_sessionfinish(self):
+            import fptt
+
+            self.wrong = not Path(fptt.__file__).is_relative_to(copy)
+
+    assert "fptt" not in sys.modules
+    check = ImportsTheCopy()
+    os.environ.update(PYTHONPATH=str(copy), FPTT_HYPOTHESIS="quick")
+    os.chdir(copy.parent)  # hypothesis keeps failures below the working directory
+    code = pytest.main(
+        [
+            "-x",
+            "-q",
+            "--no-header",
+            "--tb=line",
+            "--assert=plain",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            "-p",
+            "no:unraisableexception",
+            f"--rootdir={TESTS.parent}",
+            "-c",
+            "/dev/null",
+            "-o",
+            f"pythonpath={copy}",
+            *(f"{TESTS}/{test}" for test in tests),
+        ],
+        plugins=[check],
+    )
+    return WRONG_COPY if check.wrong else int(code)
+
+
+class Server:
+    """A process that runs tests on copies of src: one line in, one line out."""
+
+    def __init__(self):
+        self.folder = tempfile.TemporaryDirectory(prefix="fptt_mutations_")
+        self.compiled = compiled_copy(Path(self.folder.name))
+        self.process = subprocess.Popen(
+            [sys.executable, __file__, "--serve"],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+
+    def run(self, copy: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+        """Exit code and output of pytest."""
+        output = copy.parent / "output.txt"
+        print("\t".join(map(str, (copy, output, *tests))), file=self.process.stdin, flush=True)
+        return int(self.process.stdout.readline()), output.read_text()
+
+    def try_mutation(self, chosen: Mutation | None, tests: tuple[str, ...] = ()) -> tuple[int, str]:
+        """The same for a fresh copy with a mutation."""
+        with tempfile.TemporaryDirectory(dir=self.folder.name) as folder:
+            return self.run(
+                mutated_copy(chosen, Path(folder), self.compiled),
+                tests or (chosen.tests if chosen else all_tests()),
+            )
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+        self.folder.cleanup()
+
+
+def all_tests() -> tuple[str, ...]:
+    """The tests of all mutations, each once."""
+    return tuple(dict.fromkeys(test for m in MUTATIONS for test in m.tests))
+
+
+def serve():
+    """Answers requests until stdin ends. What is slow to load and is not fptt is loaded first."""
+    sys.path.insert(0, str(TESTS))
+    # torch.optim loads torch._dynamo at its first use
+    for name in (
+        "hypothesis.strategies",
+        "ml_dtypes",
+        "pytest",
+        "threadpoolctl",
+        "oracle",
+        "torch._dynamo",
+    ):
+        importlib.import_module(name)
+    assert "fptt" not in sys.modules
+    gc.freeze()
+    for line in sys.stdin:
+        copy, output, *tests = line.rstrip("\n").split("\t")
+        print(run_tests(Path(copy), tuple(tests), Path(output)), flush=True)
+
+
+def main(words):
+    chosen = [m for m in MUTATIONS if not words or any(word in m.name for word in words)]
+    server = Server()
+    code, output = server.try_mutation(None)
+    if code:
+        sys.exit(f"the tests fail without any mutation (exit code {code}):\n{output}")
+    survived = 0
+    for one in chosen:
+        code, output = server.try_mutation(one)
+        survived += code != 1
+        print(f"{'red' if code == 1 else f'SURVIVED, exit code {code}':>24}  {one.name}")
+        if code not in (0, 1):
+            print(output)
+    server.close()
+    print(f"{len(chosen) - survived} of {len(chosen)} mutations turn their tests red")
+    sys.exit(survived > 0)
+
+
+if __name__ == "__main__":
+    serve() if sys.argv[1:] == ["--serve"] else main(sys.argv[1:])

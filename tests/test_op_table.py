@@ -1,0 +1,787 @@
+"""The op table is complete and in use, and every operation's numbers are right.
+
+One case class per operation: random operands in float64, the formula in float64 against finite
+differences (or against a plain statement of the operation), and in float32 against float64 within
+the case's own tolerance. FPTT_SEED=7 repeats the run with seed 7; a failure prints its seed.
+"""
+
+import inspect
+import os
+import re
+
+import numpy as np
+import pytest
+
+import fptt
+from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, op, parse_operand, spec, table
+
+SEED = int(os.environ.get("FPTT_SEED", "0"))
+KINDS = sorted(table())
+
+# --- the table itself ----------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_entry_is_complete(kind):
+    entry = spec(kind)
+    assert entry.kind == kind == entry.formula.__name__
+    assert re.search(r"\w+.*[.)]", entry.doc), "no docstring"
+    assert entry.main_class in FUNCTION_CLASSES
+    assert entry.outputs
+    names = [o.name for o in entry.inputs]
+    assert len(set(names)) == len(names)
+    out_names = [o.name for o in entry.outputs]
+    assert len(set(out_names)) == len(out_names)
+    for source, target in entry.in_place:
+        assert source in names and target in out_names
+    assert set(entry.touched) <= {*names, *out_names}
+    assert entry.c_symbol is None or re.fullmatch(r"fptt_\w+", entry.c_symbol)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_formula_takes_what_the_signature_says(kind):
+    """Inputs by position and name; attributes, place and shape by keyword, and nothing else."""
+    entry = spec(kind)
+    parameters = inspect.signature(entry.formula).parameters
+    given = [p.name for p in parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
+    assert given == [operand.name for operand in entry.inputs]
+    if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
+        return
+    keywords = {p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY}
+    expected = set(entry.attrs) | ({"place"} if entry.placed else set())
+    assert keywords == expected | ({"shape"} if entry.shaped else set())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_work_falls_into_known_classes(kind):
+    """Of a small operation with every optional operand, and with none."""
+    entry, case = spec(kind), CASES[kind]()
+    sizes = dict.fromkeys("nhiowevcr", 3) | {"ended": 2, "size": 6}
+    required = {o.name for o in (*entry.inputs, *entry.outputs) if not o.optional}
+    every = {o.name for o in (*entry.inputs, *entry.outputs)}
+    for given in (required, every):
+        for attrs in case.attributes(every=given == every):
+            classes = entry.work(sizes, attrs, frozenset(given))
+            assert set(classes) <= set(FUNCTION_CLASSES)
+            assert all(min(w.mul, w.add, w.trans) >= 0 and w.bytes == 0 for w in classes.values())
+
+
+CELLS = {"LSTM": fptt.LSTM, "GRU": fptt.GRU, "RNN": fptt.RNN}
+
+
+def some_programs():
+    """Every cell, layer, rule, loss and optimizer at least once."""
+    for cell in CELLS.values():
+        for loss, criterion in (
+            ("last", "mse"),
+            ("every_step", "cross_entropy"),
+            ("auxiliary", "cross_entropy"),
+        ):
+            for rule in (fptt.BPTT(), fptt.FPTT(parts=2), fptt.FPTT(parts=2, mode="paper")):
+                for optimizer in (fptt.SGD(), fptt.SGD(momentum=0.5), fptt.Adam()):
+                    net = fptt.Network(
+                        [
+                            fptt.Embedding(5, 3),
+                            fptt.Dropout(0.1),
+                            cell(3, 4),
+                            fptt.ReLU(),
+                            fptt.Linear(4, 3),
+                            cell(3, 2),
+                        ]
+                    )
+                    yield fptt.build(
+                        net,
+                        rule,
+                        optimizer,
+                        steps=4,
+                        batch=2,
+                        loss=loss,
+                        criterion=criterion,
+                        clip=1.0,
+                    )
+    for clip in (None, 1.0):
+        yield fptt.build(
+            fptt.Network([fptt.GRU(2, 3), fptt.ReLU(), fptt.Linear(3, 2)]),
+            fptt.TBPTT(parts=2),
+            steps=4,
+            clip=clip,
+        )
+
+
+def test_programs_use_the_table_and_the_table_holds_nothing_else():
+    used = {o.kind for p in some_programs() for r in p.routines.values() for o, _ in r.ops()}
+    assert used == set(table())
+
+
+@pytest.mark.parametrize("layer", ["LSTM", "GRU", "RNN", "Linear", "ReLU", "Dropout", "Embedding"])
+def test_some_programs_hold_every_layer(layer):
+    assert any(type(one).__name__ == layer for p in some_programs() for one in p.net.layers)
+
+
+def test_entering_a_kind_twice_or_with_an_unknown_class_is_refused():
+    def copy(x):
+        """y = x."""
+
+    message = "^op copy: entered twice, or unknown class EWO-basic$"
+    with pytest.raises(ValueError, match=message):
+        op("x:* -> y:*", main_class="EWO-basic", work=lambda d, a, g: {})(copy)
+    copy.__name__ = "copy_of_nothing"
+    message = "^op copy_of_nothing: entered twice, or unknown class EWO$"
+    with pytest.raises(ValueError, match=message):
+        op("x:* -> y:*", main_class="EWO", work=lambda d, a, g: {})(copy)
+    assert "copy_of_nothing" not in table()
+
+
+def test_operands_are_read_from_text():
+    operand = parse_operand("gates#int?:n,4h")
+    assert (operand.name, operand.integer, operand.optional) == ("gates", True, True)
+    assert operand.dims == ((1, "n"), (4, "h"))
+    assert parse_operand("x:*").dims is None
+    assert parse_operand("lr:1").dims == ((1, ""),)
+    with pytest.raises(ValueError, match=r"^operand 'x' is not of the form name#int\?:dims$"):
+        parse_operand("x")
+
+
+def test_dimensions_are_matched():
+    sizes = {}
+    assert bind(((1, "n"), (4, "h")), (3, 20), sizes) is None
+    assert sizes == {"n": 3, "h": 5}
+    assert bind(((1, "n"), (4, "h")), (3, 24), sizes) == "[n,4h] with n=3, h=5"
+    assert bind(((1, "n"),), (3, 1), sizes) == "[n]"
+    assert bind(((4, "k"),), (6,), sizes) == "[4k] with n=3, h=5"
+    assert bind(((2, ""),), (2,), sizes) is None
+    assert bind(((2, ""),), (3,), sizes) == "[2] with n=3, h=5"
+
+
+def test_work_adds_up():
+    assert Work(1, 2, 3, 4) + Work(10, 20, 30, 40) == Work(11, 22, 33, 44)
+    assert Work(1, 2, 3, 4) * 3 == Work(3, 6, 9, 12)
+
+
+# --- numbers: one case class per operation ----------
+
+SGD_ATTRS = dict(optimizer="sgd", momentum=0.0, beta1=0.0, beta2=0.0, epsilon=0.0)
+MOMENTUM_ATTRS = dict(SGD_ATTRS, optimizer="momentum", momentum=0.9)
+ADAM_ATTRS = dict(SGD_ATTRS, optimizer="adam", beta1=0.9, beta2=0.99, epsilon=1e-8)
+
+
+class Numbers:
+    """Base: operands of one operation, and what its result must be.
+
+    Attributes:
+        tolerance: ||float32 - float64|| / ||float64|| of every result. A few roundings of
+            6e-8 each; cases with long sums or cancellation state their own.
+    """
+
+    tolerance = 1e-6
+
+    def __init__(self, seed=SEED):
+        self.rng = np.random.default_rng([seed, sorted(CASES).index(type(self).__name__)])
+
+    def normal(self, *shape):
+        return self.rng.normal(size=shape)
+
+    def attributes(self, every=True):
+        return [{}]
+
+    def calls(self):
+        """(operands, attributes) to try."""
+        return [(self.operands(), attrs) for attrs in self.attributes()]
+
+    def check(self, operands, attrs, results):
+        raise NotImplementedError
+
+
+CASES = {}
+
+
+def case(cls):
+    CASES[cls.__name__] = cls
+    return cls
+
+
+def difference(formula, operands, which, upstream, step=1e-6):
+    """Central differences of sum_i <upstream_i, result_i> by operand `which`."""
+    slope = np.zeros_like(operands[which])
+    for flat in range(slope.size):
+        values = []
+        for sign in (1, -1):
+            moved = [None if o is None else o.copy() for o in operands]
+            moved[which].flat[flat] += sign * step
+            results = formula(*moved)
+            values.append(sum((u * r).sum() for u, r in zip(upstream, results, strict=True)))
+        slope.flat[flat] = (values[0] - values[1]) / (2 * step)
+    return slope
+
+
+def close(found, wanted, bound=1e-8):
+    gap, norm = np.linalg.norm(found - wanted), np.linalg.norm(wanted)
+    assert found.shape == wanted.shape and gap <= bound * max(norm, 1e-3), (gap, norm)
+
+
+def sig(x):
+    return 1 / (1 + np.exp(-x))
+
+
+@case
+class lstm_forward(Numbers):
+    def operands(self):
+        return [self.normal(3, 20), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        a, c_before = operands
+        i, f, g, o = sig(a[:, :5]), sig(a[:, 5:10]), np.tanh(a[:, 10:15]), sig(a[:, 15:])
+        c = f * c_before + i * g
+        for found, wanted in zip(
+            results, (np.hstack([i, f, g, o]), c, o * np.tanh(c)), strict=True
+        ):
+            close(found, wanted)
+
+
+@case
+class lstm_backward(Numbers):
+    def operands(self):
+        self.a, c_before = self.normal(3, 20), self.normal(3, 5)
+        gates, c, _ = spec("lstm_forward").formula(self.a, c_before)
+        return [gates, c_before, c, self.normal(3, 5), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        _, c_before, _, dh, dc = operands
+
+        def forward(a, c_before):
+            return spec("lstm_forward").formula(a, c_before)[1:]
+
+        for which in (0, 1):
+            close(results[which], difference(forward, [self.a, c_before], which, (dc, dh)))
+
+
+@case
+class gru_forward(Numbers):
+    def operands(self):
+        return [self.normal(3, 20), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        a, h_before = operands
+        r, z, q = sig(a[:, :5]), sig(a[:, 5:10]), a[:, 15:]
+        n = np.tanh(a[:, 10:15] + r * q)
+        close(results[0], np.hstack([r, z, n, q]))
+        close(results[1], n + z * (h_before - n))
+
+
+@case
+class gru_backward(Numbers):
+    def operands(self):
+        self.a, h_before = self.normal(3, 20), self.normal(3, 5)
+        gates, _ = spec("gru_forward").formula(self.a, h_before)
+        return [gates, h_before, self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        def forward(a, h_before):
+            return spec("gru_forward").formula(a, h_before)[1:]
+
+        for which in (0, 1):
+            close(results[which], difference(forward, [self.a, operands[1]], which, (operands[2],)))
+
+
+@case
+class rnn_forward(Numbers):
+    def operands(self):
+        return [self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        close(results[0], 1 - 2 / (1 + np.exp(2 * operands[0])))
+
+
+@case
+class rnn_backward(Numbers):
+    def operands(self):
+        self.a = self.normal(3, 5)
+        return [np.tanh(self.a), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        close(results[0], difference(lambda a: (np.tanh(a),), [self.a], 0, (operands[1],)))
+
+
+@case
+class relu(Numbers):
+    tolerance = 1e-7  # one rounding, of the operand
+
+    def operands(self):
+        return [self.normal(4, 5)]
+
+    def check(self, operands, attrs, results):
+        x = operands[0]
+        assert ((results[0] == x) == (x >= 0)).all() and ((results[0] == 0) == (x <= 0)).all()
+
+
+@case
+class relu_gradient(Numbers):
+    def operands(self):
+        return [np.maximum(self.normal(4, 5), 0), self.normal(4, 5), self.normal(4, 5)]
+
+    def calls(self):
+        return [(self.operands(), {}), ([*self.operands()[:2], None], {})]
+
+    def check(self, operands, attrs, results):
+        y, dy, start = operands
+        x = np.where(y > 0, y, -1.0)  # some x that y comes from, with no kink within a step
+        wanted = difference(lambda x: (np.maximum(x, 0),), [x], 0, (dy,))
+        close(results[0], wanted + (0 if start is None else start))
+        assert spec("relu_gradient").formula(np.zeros((1, 1)), np.ones((1, 1)), None) == 0
+
+
+@case
+class dropout(Numbers):
+    def operands(self):
+        return [self.normal(4, 6), np.array([3, 9], np.uint32), self.normal(4, 6)]
+
+    def attributes(self, every=True):
+        place = Place(2, np.array([5, 5, 6, 7]), np.array([0, 1, 0, 2]))
+        return [dict(p=p, layer=1, place=place) for p in (0.0, 0.5)]
+
+    def calls(self):
+        return [
+            (o, attrs)
+            for attrs in self.attributes()
+            for o in (self.operands(), [*self.operands()[:2], None])
+        ]
+
+    def check(self, operands, attrs, results):
+        x, random, start = operands
+        y = results[0] - (0 if start is None else start)
+        kept = np.abs(y) > 1e-9
+        close(y, np.where(kept, x / (1 - attrs["p"]), 0))
+        assert kept.all() if attrs["p"] == 0 else 0 < kept.sum() < kept.size
+
+        def forward(x):
+            return (spec("dropout").formula(x, random, None, **attrs),)
+
+        dy = self.normal(4, 6)
+        backward = spec("dropout").formula(dy, random, start, **attrs)
+        wanted = difference(forward, [x], 0, (dy,))
+        close(backward, wanted + (0 if start is None else start))
+
+
+@case
+class embedding(Numbers):
+    tolerance = 1e-7  # one rounding, of the operand
+
+    def operands(self):
+        return [self.normal(5, 3), np.array([4, 0, 4, 2])]
+
+    def check(self, operands, attrs, results):
+        onehot = np.eye(5)[operands[1]]
+        close(results[0], onehot @ operands[0])
+
+
+@case
+class embedding_gradient(Numbers):
+    def operands(self):
+        return [np.array([4, 0, 4, 2]), self.normal(4, 3), self.normal(5, 3)]
+
+    def check(self, operands, attrs, results):
+        token, dy, start = operands
+
+        def forward(weights):
+            return (spec("embedding").formula(weights, token),)
+
+        close(results[0], start + difference(forward, [self.normal(5, 3)], 0, (dy,)))
+
+
+@case
+class affine(Numbers):
+    def calls(self):
+        x, w, bias, start = (
+            self.normal(4, 3),
+            self.normal(5, 3),
+            self.normal(5),
+            self.normal(4, 5),
+        )
+        return [([x, w, b, s], {}) for b in (bias, None) for s in (start, None)]
+
+    def check(self, operands, attrs, results):
+        x, w, bias, start = operands
+        wanted = np.array(
+            [[sum(x[n, i] * w[o, i] for i in range(3)) for o in range(5)] for n in range(4)]
+        )
+        wanted = wanted + (0 if bias is None else bias) + (0 if start is None else start)
+        close(results[0], wanted, 1e-13)
+
+
+@case
+class product(Numbers):
+    def calls(self):
+        dy, w, start = self.normal(4, 5), self.normal(5, 3), self.normal(4, 3)
+        return [([dy, w, s], {}) for s in (start, None)]
+
+    def check(self, operands, attrs, results):
+        dy, w, start = operands
+
+        def forward(x):
+            return (spec("affine").formula(x, w, None, None),)
+
+        wanted = difference(forward, [self.normal(4, 3)], 0, (dy,))
+        close(results[0], wanted + (0 if start is None else start))
+
+
+@case
+class weight_gradient(Numbers):
+    def calls(self):
+        dy, x, start = self.normal(4, 5), self.normal(4, 3), self.normal(5, 3)
+        return [([dy, x, s], {}) for s in (start, None)]
+
+    def check(self, operands, attrs, results):
+        dy, x, start = operands
+
+        def forward(w):
+            return (spec("affine").formula(x, w, None, None),)
+
+        wanted = difference(forward, [self.normal(5, 3)], 0, (dy,))
+        close(results[0], wanted + (0 if start is None else start))
+
+
+@case
+class bias_gradient(Numbers):
+    def calls(self):
+        dy, start = self.normal(4, 5), self.normal(5)
+        return [([dy, s], {}) for s in (start, None)]
+
+    def check(self, operands, attrs, results):
+        dy, start = operands
+        x, w = self.normal(4, 3), self.normal(5, 3)
+
+        def forward(bias):
+            return (spec("affine").formula(x, w, bias, None),)
+
+        wanted = difference(forward, [self.normal(5)], 0, (dy,))
+        close(results[0], wanted + (0 if start is None else start))
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
+
+
+@case
+class cross_entropy(Numbers):
+    def calls(self):
+        targets = (np.array([2, 0, 4, 1]), np.array([2, -1, 4, -1]), np.array([-1, -1, -1, 3]))
+        return [([self.normal(4, 5), t], {}) for t in targets]
+
+    def check(self, operands, attrs, results):
+        logits, target = operands
+
+        def loss(logits):
+            rows = [n for n in range(4) if target[n] >= 0]
+            return (np.array([-np.mean([log_softmax(logits)[n, target[n]] for n in rows])]),)
+
+        close(results[1], loss(logits)[0], 1e-12)
+        close(results[0], difference(loss, [logits], 0, (np.ones(1),)))
+
+
+@case
+class auxiliary_cross_entropy(Numbers):
+    def attributes(self, every=True):
+        place = Place(1, np.zeros(4, int), np.arange(4))
+        return [dict(rate=0.3, per_part=p, place=place) for p in (False, True)]
+
+    def calls(self):
+        q = np.abs(self.normal(10, 5)) + 0.1
+        q /= q.sum(axis=1, keepdims=True)
+        calls = []
+        for target in (np.array([2, 0, 2, 1]), np.array([2, -1, 2, -1])):
+            fraction = np.array([1.0, 0.5, 1.0, 0.25])
+            for attrs in self.attributes():
+                rows = q if attrs["per_part"] else q[:5]
+                calls.append(([self.normal(4, 5), target, fraction, rows.copy()], attrs))
+        return calls
+
+    def check(self, operands, attrs, results):
+        logits, target, fraction, q = operands
+        base = 5 if attrs["per_part"] else 0
+        rows = [n for n in range(4) if target[n] >= 0]
+
+        def loss(logits):
+            log_p = log_softmax(logits)
+            terms = [
+                fraction[n] * -log_p[n, target[n]]
+                + (1 - fraction[n]) * -(q[base + target[n]] * log_p[n]).sum()
+                for n in rows
+            ]
+            return (np.array([np.mean(terms)]),)
+
+        close(results[1], loss(logits)[0], 1e-12)
+        close(results[0], difference(loss, [logits], 0, (np.ones(1),)))
+        wanted = q.copy()
+        for n in rows:
+            if attrs["per_part"] or fraction[n] == 1:
+                p = np.exp(log_softmax(logits)[n])
+                wanted[base + target[n]] = 0.7 * wanted[base + target[n]] + 0.3 * p
+        close(results[2], wanted, 1e-12)
+        assert not np.array_equal(results[2], q)
+
+
+@case
+class squared_error(Numbers):
+    def calls(self):
+        some = self.normal(4, 5)
+        some[[0, 2]] = np.nan
+        return [([self.normal(4, 5), t], {}) for t in (self.normal(4, 5), some)]
+
+    def check(self, operands, attrs, results):
+        y, target = operands
+
+        def loss(y):
+            return (np.array([np.nanmean((y - target) ** 2)]),)
+
+        close(results[1], loss(y)[0], 1e-12)
+        close(results[0], difference(loss, [y], 0, (np.ones(1),)))
+
+
+@case
+class fill(Numbers):
+    def attributes(self, every=True):
+        return [dict(value=value, shape=(2, 3)) for value in (0.0, -1.5)]
+
+    def operands(self):
+        return []
+
+    def check(self, operands, attrs, results):
+        assert results[0].shape == (2, 3) and (results[0] == attrs["value"]).all()
+
+
+@case
+class copy(Numbers):
+    tolerance = 1e-7  # one rounding, of the operand
+
+    def operands(self):
+        return [self.normal(2, 3)]
+
+    def check(self, operands, attrs, results):
+        assert np.array_equal(results[0], operands[0])
+
+
+@case
+class add(Numbers):
+    def operands(self):
+        return [self.normal(2, 3), self.normal(2, 3)]
+
+    def check(self, operands, attrs, results):
+        assert np.array_equal(results[0], operands[1] + operands[0])
+
+
+@case
+class next_sequence(Numbers):
+    def calls(self):
+        return [([np.array([7, n], np.uint32)], {}) for n in (0, 41, 2**32 - 1)]
+
+    def check(self, operands, attrs, results):
+        seed, number = (int(word) for word in operands[0])
+        assert results[0].dtype == np.uint32
+        assert [int(word) for word in results[0]] == [seed, (number + 1) % 2**32]
+
+
+def plain_step(theta, d, lr, first, second, correction, a):
+    """PyTorch's formulas, one number at a time."""
+    if a["optimizer"] == "sgd":
+        return theta - lr * d, None, None
+    if a["optimizer"] == "momentum":
+        first = a["momentum"] * first + d
+        return theta - lr * first, first, None
+    first = a["beta1"] * first + (1 - a["beta1"]) * d
+    second = a["beta2"] * second + (1 - a["beta2"]) * d**2
+    m, v = first / correction[0], second / correction[1]
+    return theta - lr * m / (np.sqrt(v) + a["epsilon"]), first, second
+
+
+@case
+class update(Numbers):
+    tolerance = 5e-6  # Adam divides by the root of a sum of squares
+
+    def attributes(self, every=True):
+        return [ADAM_ATTRS] if every else [SGD_ATTRS]
+
+    def calls(self):
+        calls = []
+        for factor in (None, np.array([0.25])):
+            for attrs in (SGD_ATTRS, MOMENTUM_ATTRS, ADAM_ATTRS):
+                adam = attrs["optimizer"] == "adam"
+                first = None if attrs["optimizer"] == "sgd" else self.normal(3, 4)
+                calls.append(
+                    (
+                        [
+                            self.normal(3, 4),
+                            self.normal(3, 4),
+                            np.array([0.1]),
+                            factor,
+                            first,
+                            self.normal(3, 4) ** 2 if adam else None,
+                            np.array([0.271, 0.0297]) if adam else None,
+                        ],
+                        attrs,
+                    )
+                )
+        return calls
+
+    def check(self, operands, attrs, results):
+        theta, g, lr, factor, first, second, correction = operands
+        d = g if factor is None else g * 0.25
+        wanted = plain_step(theta, d, lr, first, second, correction, attrs)
+        for found, expected in zip(results, wanted, strict=True):
+            assert (found is None) == (expected is None)
+            if expected is not None:
+                close(found, expected, 1e-13)
+
+
+@case
+class fptt_update(Numbers):
+    tolerance = 5e-6  # as for update
+
+    def attributes(self, every=True):
+        choices = [ADAM_ATTRS] if every else [SGD_ATTRS]
+        return [
+            dict(base, alpha=0.4, beta=0.25, mode=mode, directed=directed)
+            for base in choices
+            for mode in ("code", "paper")
+            for directed in (False, True)
+        ]
+
+    def calls(self):
+        calls = []
+        for operands, base in update.calls(self):
+            for mode in ("code", "paper"):
+                for directed in (False, True):
+                    attrs = dict(base, alpha=0.4, beta=0.25, mode=mode, directed=directed)
+                    calls.append(
+                        (
+                            [*operands[:2], self.normal(3, 4), self.normal(3, 4), *operands[2:]],
+                            attrs,
+                        )
+                    )
+        return calls
+
+    def check(self, operands, attrs, results):
+        theta, g, lam, mean, lr, factor, first, second, correction = operands
+        w, alpha, beta = (1 if attrs["mode"] == "code" else 0.5), 0.4, 0.25
+        d = g if attrs["directed"] else g - w * lam + alpha * (theta - mean)
+        if factor is not None:
+            d = 0.25 * d
+        after, first, second = plain_step(theta, d, lr, first, second, correction, attrs)
+        new_lam = w * lam - alpha * (after - mean)
+        new_mean = (1 - beta) * mean + beta * after - beta / alpha * new_lam
+        for found, wanted in zip(results, (after, new_lam, new_mean, first, second), strict=True):
+            assert (found is None) == (wanted is None)
+            if wanted is not None:
+                close(found, wanted, 1e-13)
+
+
+@case
+class fptt_direction(Numbers):
+    def attributes(self, every=True):
+        return [dict(alpha=0.4, mode=mode) for mode in ("code", "paper")]
+
+    def operands(self):
+        return [self.normal(3, 4) for _ in range(4)]
+
+    def check(self, operands, attrs, results):
+        """d is the gradient of g theta + R, R = alpha/2 ||theta - m - w lambda/alpha||^2."""
+        theta, g, lam, mean = operands
+        w = 1 if attrs["mode"] == "code" else 0.5
+
+        def objective(theta):
+            return (
+                np.array([(g * theta).sum() + 0.2 * ((theta - mean - w * lam / 0.4) ** 2).sum()]),
+            )
+
+        close(results[0], difference(objective, [theta], 0, (np.ones(1),)))
+
+
+@case
+class square_sum(Numbers):
+    def calls(self):
+        return [([self.normal(3, 4), start], {}) for start in (None, np.array([2.5]))]
+
+    def check(self, operands, attrs, results):
+        wanted = np.linalg.norm(operands[0]) ** 2 + (0 if operands[1] is None else 2.5)
+        close(results[0], np.array([wanted]), 1e-13)
+
+
+@case
+class clip_factor(Numbers):
+    def calls(self):
+        return [([np.array([total])], dict(clip=2.0)) for total in (0.0, 3.9, 9.0, 1e10)]
+
+    def attributes(self, every=True):
+        return [dict(clip=2.0)]
+
+    def check(self, operands, attrs, results):
+        norm = float(operands[0][0]) ** 0.5
+        wanted = 1.0 if norm + 1e-6 < 2 else 2 / (norm + 1e-6)
+        close(results[0], np.array([wanted]), 1e-13)
+
+
+@case
+class adam_correction(Numbers):
+    def attributes(self, every=True):
+        return [dict(beta1=0.9, beta2=0.999)]
+
+    def operands(self):
+        return [1 - np.array([0.9, 0.999]) ** 6]
+
+    def check(self, operands, attrs, results):
+        close(results[0], 1 - np.array([0.9, 0.999]) ** 7, 1e-13)
+
+
+def as_tuple(results):
+    return results if isinstance(results, tuple) else (results,)
+
+
+def private(operands, dtype=None):
+    """Copies; floats in another dtype where one is given."""
+    return [
+        None if o is None else o.copy() if dtype is None or o.dtype.kind != "f" else o.astype(dtype)
+        for o in operands
+    ]
+
+
+def test_there_is_one_case_class_for_every_operation():
+    assert set(CASES) == set(table())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers(kind):
+    print(f"seed {SEED}: FPTT_SEED={SEED} repeats this run")
+    one, entry = CASES[kind](), spec(kind)
+    for operands, attrs in one.calls():
+        results = as_tuple(entry.formula(*private(operands), **attrs))
+        assert all(r is None or np.isfinite(r).all() for r in results)
+        one.check(operands, attrs, results)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_numbers_in_float32(kind):
+    """Results stay float32 and lie within the case's tolerance of float64."""
+    print(f"seed {SEED}: FPTT_SEED={SEED} repeats this run")
+    one, entry = CASES[kind](), spec(kind)
+    for operands, attrs in one.calls():
+        exact = as_tuple(entry.formula(*private(operands), **attrs))
+        single = as_tuple(entry.formula(*private(operands, np.float32), **attrs))
+        for found, wanted in zip(single, exact, strict=True):
+            assert (found is None) == (wanted is None)
+            if found is None or wanted.dtype.kind != "f":
+                continue
+            assert found.dtype == np.float32 or kind == "fill"
+            assert np.isfinite(found).all()
+            close(found.astype(float), wanted, one.tolerance)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_operands_are_left_alone(kind):
+    """A formula is pure, except where the table allows it to work in place."""
+    one, entry = CASES[kind](), spec(kind)
+    for operands, attrs in one.calls():
+        given = private(operands)
+        entry.formula(*given, **attrs)
+        for operand, before, after in zip(entry.inputs, operands, given, strict=True):
+            own_place = any(operand.name == source for source, _ in entry.in_place)
+            if before is not None and not (kind == "embedding_gradient" and own_place):
+                assert np.array_equal(before, after, equal_nan=True), operand.name
