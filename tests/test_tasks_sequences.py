@@ -1,7 +1,5 @@
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tasks_helpers import whole
 
 from fptt.errors import FpttError, InputError
@@ -34,47 +32,6 @@ def test_properties():
 def test_every_step_follows_from_dtype_and_dimensions(shape, dtype, every_step):
     data = SequenceData(np.zeros((4, 7), np.int32), np.zeros(shape, dtype))
     assert data.every_step is every_step
-
-
-def test_batches_in_stored_order_keep_the_short_last_one():
-    data = numbered(7, lengths=np.array([1, 2, 3, 1, 2, 3, 1], np.int32))
-    seen = list(data.batches(3, shuffle=False))
-    assert [y.tolist() for _, y, _ in seen] == [[0, 1, 2], [3, 4, 5], [6]]
-    assert [lengths.tolist() for _, _, lengths in seen] == [[1, 2, 3], [1, 2, 3], [1]]
-    assert all(np.array_equal(x[:, 0, 0], y) for x, y, _ in seen)
-
-
-def test_batches_without_lengths_give_none():
-    assert [lengths for _, _, lengths in numbered(3).batches(2)] == [None, None]
-
-
-def test_shuffled_order_is_the_documented_one():
-    labels = [y.tolist() for _, y, _ in numbered(10).batches(4, seed=7, epoch=2)]
-    order = np.random.default_rng([7, 2]).permutation(10).tolist()
-    assert labels == [order[:4], order[4:8], order[8:]]
-
-
-def test_x_y_and_lengths_are_shuffled_together():
-    data = numbered(9, steps=9, lengths=np.arange(1, 10, dtype=np.int32))
-    for x, y, lengths in data.batches(4, seed=1):
-        assert np.array_equal(x[:, 0, 0], y)
-        assert np.array_equal(lengths, y + 1)
-
-
-def test_order_differs_between_epochs_and_between_seeds():
-    def order(seed, epoch):
-        return [int(v) for _, y, _ in numbered(50).batches(8, seed, epoch) for v in y]
-
-    assert order(0, 0) == order(0, 0)
-    assert len({tuple(order(s, e)) for s, e in [(0, 0), (0, 1), (1, 0), (1, 1)]}) == 4
-
-
-@given(n=st.integers(1, 40), batch=st.integers(1, 45), start=st.integers(0, 45))
-def test_start_skips_whole_batches(n, batch, start):
-    labels = [y.tolist() for _, y, _ in numbered(n).batches(batch, 3, 1)]
-    assert sorted(v for part in labels for v in part) == list(range(n))
-    later = [y.tolist() for _, y, _ in numbered(n).batches(batch, 3, 1, start=start)]
-    assert later == labels[start:]
 
 
 def test_subset_by_indices_and_by_mask():
@@ -144,22 +101,6 @@ X, Y = np.zeros((4, 7, 2), np.float32), np.zeros(4, np.int32)
 def test_sequence_data_refuses(x, y, lengths, message):
     with pytest.raises(InputError, match=whole(message)):
         SequenceData(x, y, lengths)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ({"batch": 0}, "batch is 0; it must be a whole number of at least 1"),
-        ({"batch": 2.0}, "batch is 2.0; it must be a whole number of at least 1"),
-        ({"batch": True}, "batch is True; it must be a whole number of at least 1"),
-        ({"batch": 2, "seed": -1}, "seed is -1; it must be a whole number of at least 0"),
-        ({"batch": 2, "epoch": -1}, "epoch is -1; it must be a whole number of at least 0"),
-        ({"batch": 2, "start": -1}, "start is -1; it must be a whole number of at least 0"),
-    ],
-)
-def test_batches_refuses_at_once(arguments, message):
-    with pytest.raises(InputError, match=whole(message)):
-        numbered(4).batches(**arguments)  # not yet iterated
 
 
 def test_task_refuses_what_its_data_contradicts():

@@ -429,6 +429,51 @@ def plan(
             print(one)
 
 
+@app.command(epilog="Example: fptt reproduce fsdd --data-dir DIR")
+def reproduce(
+    table: Annotated[str, typer.Argument(help="fsdd: six speakers' digits.")],
+    data_dir: DataDir = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A short version, to see that it works.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Of weights, order and split.")] = 0,
+    checkpoint_dir: Annotated[
+        Path | None,
+        typer.Option(help="Keep finished work here; a study that was stopped goes on from there."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Repeat a study and print its table.
+
+    fsdd: train on five speakers, then adapt to the sixth on 5 recordings of each digit; the same
+    for every speaker, beside a model that learns from these 50 recordings alone.
+
+    JSON: a list of {speaker, base_accuracy, tuned_accuracy, own_only_accuracy,
+    others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
+    others_recordings, tune_memory_bytes, seconds}; the last row is the mean.
+    """
+    if table != "fsdd":
+        raise InputError(f"unknown table {table!r}; expected fsdd")
+    from fptt.report import tables
+    from fptt.studies import fsdd
+
+    short = {"epochs": 1, "tune_epochs": 2, "limit": 100} if quick else {}
+    with _bar() as bar:
+        line = bar.add_task("", total=1.0, note="")
+
+        def advance(speaker: str, stage: str, share: float) -> None:
+            bar.update(line, completed=share, note=f"{speaker}: {stage}")
+
+        rows = fsdd.speakers_study(
+            data_dir, seed=seed, checkpoint_dir=checkpoint_dir, on_progress=advance, **short
+        )
+    rows.append(fsdd.mean_row(rows))
+    if as_json:
+        _print_json(rows)
+    else:
+        _out().print(tables.speakers(rows))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 failed, 2 wrong use."""
     given = sys.argv[1:] if arguments is None else arguments

@@ -12,6 +12,7 @@ import numpy as np
 
 from fptt import snapshot
 from fptt.errors import InputError
+from fptt.files import check_writable
 from fptt.inference import as_arrays
 from fptt.nets.layer import check_size
 from fptt.rules.schedules import Memory, Schedule
@@ -91,6 +92,8 @@ def fit(
         SaveError: the checkpoint cannot be written; the one before is untouched.
     """
     check_size("fit", "epochs", epochs)
+    if checkpoint is not None:
+        check_writable(checkpoint)
     x, y, lengths = as_arrays(data)
     if len(x) == 0 or len(x) != len(y):
         raise InputError(
@@ -162,7 +165,7 @@ def _end_epoch(
     position.epoch, position.batch = position.epoch + 1, 0
     position.loss_sum, position.losses = 0.0, 0
     if schedule is not None:
-        trainer.lr = trainer.program.optimizer.lr * schedule.factor(
+        trainer.lr = trainer.program.optimizer.lr * schedule.scale(
             position.epoch, loss, position.memory
         )
     return row

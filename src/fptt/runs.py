@@ -106,7 +106,7 @@ def make_schedule(text: str, epochs: int) -> Schedule | None:
 
     Example:
         >>> make_schedule("step:50,75,90", 100)
-        StepSchedule(milestones=(50, 75, 90), rate=0.1)
+        StepSchedule(milestones=(50, 75, 90), factor=0.1)
     """
     kind, _, rest = text.partition(":")
     try:

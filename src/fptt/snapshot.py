@@ -172,9 +172,14 @@ def restore(
                 f"{_short(its.get(key))}, here it is {_short(value)}; use the same "
                 "options, or start without it"
             )
+    if header["trainer"]["seed"] != trainer.seed:
+        raise InputError(
+            f"{path} was made with seed {header['trainer']['seed']}, here it is {trainer.seed}; "
+            "use the same seed, or start without it"
+        )
     for name, array in arrays.items():
         trainer.backend.write(name, array)
-    trainer.seed, trainer.epoch = header["trainer"]["seed"], header["trainer"]["epoch"]
+    trainer.epoch = header["trainer"]["epoch"]
     trainer.stream.from_plain(header["trainer"]["stream"])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.table import Table
@@ -158,6 +158,34 @@ def demo(rows: Sequence[DemoRow]) -> Table:
             *(f"{size:,}" for size in sizes),
             f"{row.arena_bytes:,}",
             f"{row.seconds:.1f} s",
+        )
+    return table
+
+
+def speakers(rows: Sequence[dict[str, Any]]) -> Table:
+    """The study of speakers: accuracies in percent, and the mean over the speakers."""
+    columns = {
+        "before": "base_accuracy",
+        "after": "tuned_accuracy",
+        "own data only": "own_only_accuracy",
+        "others before": "others_accuracy_before",
+        "others after": "others_accuracy_after",
+    }
+    table = _table(
+        "Accuracy in percent on a speaker whom the model had not heard, before and after "
+        "fine-tuning by FPTT",
+        "speaker",
+        *columns,
+        "memory",
+        "time",
+    )
+    for row in rows:
+        table.add_row(
+            row["speaker"],
+            *(f"{100 * row[name]:.1f}" for name in columns.values()),
+            f"{row['tune_memory_bytes']:,}",
+            f"{row['seconds']:.1f} s",
+            style="bold" if row["speaker"] == "mean" else None,
         )
     return table
 

@@ -12,9 +12,9 @@ Memory = dict[str, float]
 
 
 class Schedule:
-    """Base: `factor` is called after every epoch and gives the factor for the next."""
+    """Base: `scale` is called after every epoch and gives the factor for the next."""
 
-    def factor(self, epoch: int, loss: float, memory: Memory) -> float:
+    def scale(self, epoch: int, loss: float, memory: Memory) -> float:
         """The factor on the optimizer's lr once `epoch` epochs are done.
 
         Args:
@@ -35,18 +35,18 @@ class StepSchedule(Schedule):
     """lr times `factor` after each of the epochs in `milestones`.
 
     Example:
-        >>> StepSchedule((50, 75, 90)).factor(75, 0.0, {})
+        >>> StepSchedule((50, 75, 90)).scale(75, 0.0, {})
         0.010000000000000002
     """
 
     milestones: tuple[int, ...]
-    rate: float = 0.1
+    factor: float = 0.1
 
     def __post_init__(self) -> None:
-        _check_factor("StepSchedule", self.rate)
+        _check_factor("StepSchedule", self.factor)
 
-    def factor(self, epoch: int, loss: float, memory: Memory) -> float:
-        return float(self.rate ** sum(epoch >= milestone for milestone in self.milestones))
+    def scale(self, epoch: int, loss: float, memory: Memory) -> float:
+        return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class CosineSchedule(Schedule):
     """From lr to floor x lr along half a cosine over `epochs` epochs (Loshchilov & Hutter, 2017).
 
     Example:
-        >>> CosineSchedule(epochs=10).factor(5, 0.0, {})
+        >>> CosineSchedule(epochs=10).scale(5, 0.0, {})
         0.5
     """
 
@@ -68,35 +68,35 @@ class CosineSchedule(Schedule):
                 f"{self.floor!r}; give epochs >= 1 and 0 <= floor < 1"
             )
 
-    def factor(self, epoch: int, loss: float, memory: Memory) -> float:
+    def scale(self, epoch: int, loss: float, memory: Memory) -> float:
         done = min(epoch / self.epochs, 1.0)
         return self.floor + (1 - self.floor) * round((1 + math.cos(math.pi * done)) / 2, 12)
 
 
 @dataclass(frozen=True)
 class PlateauSchedule(Schedule):
-    """lr times `rate` whenever the training loss has not fallen for more than `patience` epochs.
+    """lr times `factor` whenever the training loss has not fallen for more than `patience` epochs.
 
     A loss counts as fallen when it is below (1 - threshold) times the best so far.
 
     Example:
         >>> schedule, memory = PlateauSchedule(patience=0), {}
-        >>> [schedule.factor(epoch, 1.0, memory) for epoch in (1, 2, 3)]
+        >>> [schedule.scale(epoch, 1.0, memory) for epoch in (1, 2, 3)]
         [1.0, 0.1, 0.010000000000000002]
     """
 
-    rate: float = 0.1
+    factor: float = 0.1
     patience: int = 10
     threshold: float = 1e-4
 
     def __post_init__(self) -> None:
-        _check_factor("PlateauSchedule", self.rate)
+        _check_factor("PlateauSchedule", self.factor)
 
-    def factor(self, epoch: int, loss: float, memory: Memory) -> float:
+    def scale(self, epoch: int, loss: float, memory: Memory) -> float:
         if loss < memory.get("best", math.inf) * (1 - self.threshold):
             memory.update(best=loss, waited=0)
         else:
             memory["waited"] = memory.get("waited", 0) + 1
         if memory["waited"] > self.patience:
             memory.update(waited=0, drops=memory.get("drops", 0) + 1)
-        return float(self.rate ** memory.get("drops", 0))
+        return float(self.factor ** memory.get("drops", 0))

@@ -1,1 +1,1 @@
-"""Experiments that the package can repeat: the demo, and studies on real data."""
+"""Experiments that the package repeats: each is one call that returns the rows of one table."""

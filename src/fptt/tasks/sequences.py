@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -10,10 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
-from fptt.tasks.checks import whole_number
 
 Array = NDArray[Any]
-Batch = tuple[Array, Array, NDArray[np.int32] | None]
 Loss = Literal["last", "every_step"]
 Criterion = Literal["cross_entropy", "mse"]
 
@@ -111,47 +108,6 @@ class SequenceData:
             raise InputError(f"index {wrong[0]} is outside 0..{len(self) - 1}")
         lengths = None if self.lengths is None else self.lengths[chosen]
         return SequenceData(self.x[chosen], self.y[chosen], lengths)
-
-    def batches(
-        self, batch: int, seed: int = 0, epoch: int = 0, shuffle: bool = True, *, start: int = 0
-    ) -> Iterator[Batch]:
-        """Go through all sequences once, `batch` at a time.
-
-        The order is `np.random.default_rng([seed, epoch]).permutation(n)`: it depends on nothing
-        but (seed, epoch), so training that was interrupted goes on at any batch of any epoch.
-
-        Args:
-            batch: sequences per batch; the last batch may be shorter and is kept.
-            seed: of the run, 0 or more.
-            epoch: number of the epoch, 0 or more.
-            shuffle: False gives the stored order.
-            start: index of the first batch to give; those before it are skipped at no cost.
-
-        Returns:
-            An iterator of (x, y, lengths); lengths is None if all sequences have T steps. With
-            shuffle=False the arrays are views of this data: do not write to them.
-
-        Raises:
-            InputError: batch < 1, or seed, epoch or start < 0.
-
-        Example:
-            >>> data = SequenceData(np.zeros((5, 4, 1), np.float32), np.arange(5, dtype=np.int32))
-            >>> [y.tolist() for _, y, _ in data.batches(2, shuffle=False)]
-            [[0, 1], [2, 3], [4]]
-        """
-        batch = whole_number("batch", batch, minimum=1)
-        seed = whole_number("seed", seed, minimum=0)
-        epoch = whole_number("epoch", epoch, minimum=0)
-        start = whole_number("start", start, minimum=0)
-        order = np.random.default_rng([seed, epoch]).permutation(len(self)) if shuffle else None
-        return self._batches(batch, start, order)
-
-    def _batches(self, batch: int, start: int, order: Array | None) -> Iterator[Batch]:
-        for first in range(start * batch, len(self), batch):
-            rows: Any = slice(first, first + batch)
-            if order is not None:
-                rows = order[rows]
-            yield self.x[rows], self.y[rows], None if self.lengths is None else self.lengths[rows]
 
 
 @dataclass(frozen=True, eq=False)
