@@ -95,7 +95,7 @@ def test_a_program_says_all_that_it_holds():
             assert int(line.split()[0]) == program.plan.offsets[buffer.name]
         for routine in program.routines.values():
             start = lines.index(routine.name)
-            shown = [line for line in lines[start + 1 : start + 1 + 200]]
+            shown = lines[start + 1 : start + 1 + 200]
             shown = shown[: shown.index("")] if "" in shown else shown
             kinds = [row.split(" = ")[1].split("(")[0] for row in shown if " = " in row]
             assert kinds == [op.kind for op, _ in routine.ops()]

@@ -457,7 +457,6 @@ def reproduce(
     from fptt.report import tables
     from fptt.studies import fsdd
 
-    short = {"epochs": 1, "tune_epochs": 2, "limit": 100} if quick else {}
     with _bar() as bar:
         line = bar.add_task("", total=1.0, note="")
 
@@ -465,7 +464,13 @@ def reproduce(
             bar.update(line, completed=share, note=f"{speaker}: {stage}")
 
         rows = fsdd.speakers_study(
-            data_dir, seed=seed, checkpoint_dir=checkpoint_dir, on_progress=advance, **short
+            data_dir,
+            seed=seed,
+            epochs=1 if quick else None,
+            tune_epochs=2 if quick else None,
+            limit=100 if quick else None,
+            checkpoint_dir=checkpoint_dir,
+            on_progress=advance,
         )
     rows.append(fsdd.mean_row(rows))
     if as_json:
