@@ -597,7 +597,11 @@ mutation(
 )
 mutation(
     "work: rows that ended still count",
-    ("program/count.py", "for rows in frame.rows:", "for rows in [frame.rows[0]] * frame.steps:"),
+    (
+        "program/count.py",
+        "for rows, steps in Counter(frame.rows).items():",
+        "for rows, steps in {frame.rows[0]: frame.steps}.items():",
+    ),
     tests="test_count.py::test_counts_of_chosen_programs",
 )
 mutation(

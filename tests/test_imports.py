@@ -23,7 +23,7 @@ MAY = {
     "rules": {"errors"},
     # building joins networks and rules; nothing else of the program does
     "program": {"errors", "nets", "rules"},
-    "reference": {"program"},
+    "reference": {"program", "errors"},
     "native": {"program", "errors"},
     "device": {"program", "errors", "files"},
     "soc": {"program", "errors", "files"},

@@ -35,7 +35,7 @@ class Backend(Protocol):
         """Runs a routine on a part, its loops for all steps or only for the given one."""
 
 
-def backend(choice: str | Backend, program: Program, threads: int = 1) -> Backend:
+def backend(choice: str | Backend, program: Program) -> Backend:
     """A back end for a program, by name; one that exists already is returned as it is.
 
     Raises:
@@ -49,4 +49,4 @@ def backend(choice: str | Backend, program: Program, threads: int = 1) -> Backen
         raise InputError(f"backend is {choice!r}; choose one of {', '.join(map(repr, BACKENDS))}")
     from fptt.reference import Interpreter
 
-    return Interpreter(program, threads)
+    return Interpreter(program)

@@ -38,9 +38,19 @@ class Batch:
     unequal: bool
 
 
+def as_array(name: str, values: ArrayLike) -> Array:
+    """An array, or InputError where nested lists have unequal lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError:
+        raise InputError(
+            f"{name} has rows of unequal length; fill them up to one length and give lengths=[...]"
+        ) from None
+
+
 def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, features]") -> Array:
     """The input as an array of the program's kind; `axes` names its dimensions in messages."""
-    net, array = program.net, np.asarray(x)
+    net, array = program.net, as_array("x", x)
     names = axes.strip("[]").split(", ")
     if net.tokens:
         names = names[:-1]
@@ -61,11 +71,14 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
         raise InputError(f"x has shape {list(array.shape)}; this network takes {expected}")
     if not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
         raise InputError(f"x has type {array.dtype}; give real numbers {expected}")
-    array = array.astype(np.float64 if program.dtype == "float64" else np.float32)
+    kind = np.float64 if program.dtype == "float64" else np.float32
+    with np.errstate(over="ignore"):  # what is too large becomes Inf
+        array = array.astype(kind)
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise InputError(
-            f"x contains NaN or Inf, first at index {where}; clean the data before training"
+            f"x contains NaN, Inf or more than {kind.__name__} holds, first at index {where}; "
+            "clean the data before training"
         )
     return array
 
@@ -74,7 +87,7 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
     """The targets as an array of the program's kind, for input of shape [*leading, ...]."""
     every_step, classes = program.schedule.every_step, program.net.outputs
     shape = leading if every_step else leading[:1]
-    array = np.asarray(y)
+    array = as_array("y", y)
     if program.criterion == "cross_entropy":
         if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
             raise InputError(
@@ -92,7 +105,7 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
         return array.astype(np.int32)
     if array.shape == shape and classes == 1:
         array = array[..., None]
-    if array.shape != (*shape, classes) or not np.issubdtype(array.dtype, np.number):
+    if array.shape != (*shape, classes) or array.dtype.kind not in "iuf":
         raise InputError(
             f"y has shape {list(array.shape)} and type {array.dtype}; "
             f'loss="{program.schedule.name}" with mse takes numbers of shape '
@@ -108,7 +121,7 @@ def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
     """Lengths as an array; `steps` everywhere if there are none."""
     if lengths is None:
         return np.full(rows, steps)
-    array = np.asarray(lengths)
+    array = as_array("lengths", lengths)
     if array.shape != (rows,) or not np.issubdtype(array.dtype, np.integer):
         raise InputError(
             f"lengths has shape {list(array.shape)} and type {array.dtype}; give one "

@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from fptt import __version__
-from fptt.cli_options import (
-    ActivationDtype,
-    Alpha,
-    Beta,
-    Cell,
-    Clip,
-    DataDir,
-    Dropout,
-    Dtype,
-    Embedding,
-    Hidden,
-    Json,
-    Layers,
-    Loss,
-    Mode,
-    Momentum,
-    OptimizerName,
-    Readout,
-    Regularise,
-    RuleName,
-)
+from fptt import cli_options as given
+from fptt.cli_output import notes, output, print_json, progress
 from fptt.errors import FpttError, InputError
 
 app = typer.Typer(
@@ -44,40 +21,6 @@ app = typer.Typer(
     help="Train recurrent networks where the data is, by Forward Propagation Through Time.\n\n"
     "Example: fptt demo",
 )
-#: for people; standard output carries results only
-notes = Console(stderr=True, highlight=False)
-
-
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2))
-
-
-def _out() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    terminal = sys.stdout.isatty()
-    return Console(highlight=False, width=None if terminal or "COLUMNS" in os.environ else 140)
-
-
-def _parts(text: str) -> list[int]:
-    try:
-        values = [int(item) for item in text.split(",")]
-    except ValueError:
-        values = []
-    if not values or min(values) < 1:
-        raise InputError(f"--parts is {text!r}; give whole numbers from 1, such as 28 or 1,7,28")
-    return values
-
-
-def _bar() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[note]}"),
-        TimeRemainingColumn(),
-        console=notes,
-        transient=True,
-        disable=not notes.is_terminal,
-    )
 
 
 @app.callback(invoke_without_command=True)
@@ -90,7 +33,7 @@ def _top(
 
 
 @app.command(epilog="Example: fptt demo")
-def demo(as_json: Json = False) -> None:
+def demo(as_json: given.Json = False) -> None:
     """Train one LSTM on real digits by BPTT and by FPTT, and show what is traded for what.
 
     Needs no network and no arguments. JSON: {"rows": [{rule, parts, accuracy, memory_bytes,
@@ -100,7 +43,7 @@ def demo(as_json: Json = False) -> None:
     from fptt.studies.demo import DemoSettings, run_demo, trade
 
     settings = DemoSettings()
-    with _bar() as bar:
+    with progress() as bar:
         total = settings.epochs * len(settings.parts)
         task = bar.add_task("training", total=total, note="")
 
@@ -109,10 +52,10 @@ def demo(as_json: Json = False) -> None:
 
         rows = run_demo(settings, on_progress=advance)
     if as_json:
-        _print_json({"rows": [row.as_json() for row in rows], "trade": trade(rows)})
+        print_json({"rows": [row.as_json() for row in rows], "trade": trade(rows)})
     else:
-        _out().print(tables.demo(rows))
-        _out().print(trade(rows), soft_wrap=True)
+        output().print(tables.demo(rows))
+        output().print(trade(rows), soft_wrap=True)
 
 
 @app.command(
@@ -120,72 +63,42 @@ def demo(as_json: Json = False) -> None:
     "--out digits.safetensors"
 )
 def train(
-    task: Annotated[
-        str | None, typer.Option(help="mnist-rows, s-mnist, ps-mnist, add, fsdd, char or words.")
-    ] = None,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your own data: .npz with x [n, T, F] (or frames [N, F] and lengths [n]) and y.",
-        ),
-    ] = None,
-    data_dir: DataDir = None,
-    subset: Annotated[bool, typer.Option(help="The 3,000 MNIST images in the package.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Use only so many training sequences.")] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option(help="Option of the task, such as steps=500; may be repeated."),
-    ] = None,
-    cell: Cell = "lstm",
-    hidden: Hidden = 128,
-    layers: Layers = 1,
-    readout: Readout = 0,
-    dropout: Dropout = 0.0,
-    embedding: Embedding = 64,
-    rule: RuleName = "fptt",
-    parts: Annotated[
-        int | None,
-        typer.Option(help="K, parts of a sequence.  [default: 4 for tbptt and fptt, 1 for bptt]"),
-    ] = None,
-    alpha: Alpha = 0.1,
-    beta: Beta = 0.5,
-    mode: Mode = "code",
-    regularise: Regularise = True,
-    epoch_end: Annotated[
-        str, typer.Option(help="average or keep: theta at the end of an epoch.")
-    ] = "average",
-    epoch_lambda: Annotated[
-        str, typer.Option(help="zero or keep: lambda at the end of an epoch.")
-    ] = "zero",
-    loss: Loss = None,
-    optimizer: OptimizerName = "sgd",
-    lr: Annotated[float, typer.Option(help="Learning rate.")] = 0.05,
-    momentum: Momentum = 0.9,
-    clip: Clip = 1.0,
-    schedule: Annotated[
-        str, typer.Option(help="constant, cosine, step:50,75,90 or plateau:5.")
-    ] = "constant",
-    epochs: Annotated[int, typer.Option(help="Passes over the data, in all.")] = 10,
-    batch: Annotated[int, typer.Option(help="Sequences per batch.")] = 50,
-    dtype: Dtype = "float32",
-    activation_dtype: ActivationDtype = None,
-    train_only: Annotated[
-        list[str] | None,
-        typer.Option(help="Pattern of parameters that train, such as '1.*'; may be repeated."),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Of weights, order and dropout.")] = 0,
-    threads: Annotated[int, typer.Option(help="Threads of the matrix products.")] = 1,
-    out: Annotated[
-        Path | None, typer.Option(help="Write the trained model here (safetensors).")
-    ] = None,
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(help="Write the training state here after every epoch and every minute."),
-    ] = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from --checkpoint, if it exists.")
-    ] = False,
-    as_json: Json = False,
+    task: given.TrainTask = None,
+    data: given.TrainData = None,
+    data_dir: given.DataDir = None,
+    subset: given.Subset = False,
+    limit: given.TrainLimit = None,
+    option: given.TrainOption = None,
+    cell: given.Cell = "lstm",
+    hidden: given.Hidden = 128,
+    layers: given.Layers = 1,
+    readout: given.Readout = 0,
+    dropout: given.Dropout = 0.0,
+    embedding: given.Embedding = 64,
+    rule: given.RuleName = "fptt",
+    parts: given.TrainParts = None,
+    alpha: given.Alpha = 0.1,
+    beta: given.Beta = 0.5,
+    mode: given.Mode = "code",
+    regularise: given.Regularise = True,
+    epoch_end: given.EpochEnd = "average",
+    epoch_lambda: given.EpochLambda = "zero",
+    loss: given.Loss = None,
+    optimizer: given.OptimizerName = "sgd",
+    lr: given.Lr = 0.05,
+    momentum: given.Momentum = 0.9,
+    clip: given.Clip = 1.0,
+    schedule: given.Schedule = "constant",
+    epochs: given.Epochs = 10,
+    batch: given.Batch = 50,
+    dtype: given.Dtype = "float32",
+    activation_dtype: given.ActivationDtype = None,
+    train_only: given.TrainOnly = None,
+    seed: given.TrainSeed = 0,
+    out: given.Out = None,
+    checkpoint: given.Checkpoint = None,
+    resume: given.Resume = False,
+    as_json: given.Json = False,
 ) -> None:
     """Train a network on a task or on your own data.
 
@@ -203,7 +116,7 @@ def train(
         subset=subset,
         limit=limit,
         seed=seed,
-        **_task_options(option),
+        **given.task_options(option),
     )
     state = "carry" if the_task.contiguous else "reset"
     k = parts if parts is not None else 1 if rule == "bptt" else min(4, the_task.steps)
@@ -237,7 +150,7 @@ def train(
         markup=False,
         soft_wrap=True,
     )
-    with _bar() as bar:
+    with progress() as bar:
         line = bar.add_task("", total=None, note="")
 
         def advance(done: int, of: int, mean: float) -> None:
@@ -258,7 +171,6 @@ def train(
                 program,
                 epochs=epochs,
                 seed=seed,
-                threads=threads,
                 schedule=runs.make_schedule(schedule, epochs),
                 out=out,
                 checkpoint=checkpoint,
@@ -276,10 +188,10 @@ def train(
                 )
             ) from None
     if as_json:
-        _print_json(result.as_json())
+        print_json(result.as_json())
     else:
         last = result.rows[-1]
-        _out().print(
+        output().print(
             ", ".join(
                 f"{name.removeprefix('test_')} {value:.4f}"
                 for name, value in last.items()
@@ -287,37 +199,21 @@ def train(
             )
             + (f"; model in {out}" if out else ""),
             markup=False,
+            soft_wrap=True,
         )
-
-
-def _task_options(pairs: list[str] | None) -> dict[str, Any]:
-    """Reads name=value pairs; numbers become numbers."""
-    options: dict[str, Any] = {}
-    for pair in pairs or ():
-        name, equals, value = pair.partition("=")
-        if not equals or not name.isidentifier():
-            raise InputError(f"--option is {pair!r}; give NAME=VALUE, such as steps=500")
-        try:
-            options[name] = int(value)
-        except ValueError:
-            try:
-                options[name] = float(value)
-            except ValueError:
-                options[name] = value
-    return options
 
 
 @app.command("eval", epilog="Example: fptt eval digits.safetensors --task mnist-rows --subset")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A model that `fptt train --out` wrote.")],
-    task: Annotated[str | None, typer.Option(help="A task, as in `fptt train`.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Your own data, as in `fptt train`.")] = None,
-    data_dir: DataDir = None,
-    subset: Annotated[bool, typer.Option(help="The 3,000 MNIST images in the package.")] = False,
-    limit: Annotated[int | None, typer.Option(help="Use only so many sequences.")] = None,
-    option: Annotated[list[str] | None, typer.Option(help="Option of the task.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the split of your own data.")] = 0,
-    as_json: Json = False,
+    model: given.EvaluateModel,
+    task: given.Task = None,
+    data: given.Data = None,
+    data_dir: given.DataDir = None,
+    subset: given.Subset = False,
+    limit: given.Limit = None,
+    option: given.Option = None,
+    seed: given.EvaluateSeed = 0,
+    as_json: given.Json = False,
 ) -> None:
     """Loss and accuracy of a saved model on a task's test data.
 
@@ -332,47 +228,41 @@ def evaluate(
         subset=subset,
         limit=limit,
         seed=seed,
-        **_task_options(option),
+        **given.task_options(option),
     )
     result = runs.evaluate(model, the_task)
     if as_json:
-        _print_json({"model": str(model), "task": the_task.name, **result})
+        print_json({"model": str(model), "task": the_task.name, **result})
     else:
-        _out().print(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
+        output().print(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
 
 
 @app.command(epilog="Example: fptt plan --parts 1,2,7,14,28,56,112,392,784")
 def plan(
-    parts: Annotated[str, typer.Option(help="K, or a list such as 1,7,28.")] = "28",
-    steps: Annotated[int, typer.Option(help="T, steps of a sequence.")] = 784,
-    batch: Annotated[int, typer.Option(help="Sequences per batch.")] = 4,
-    inputs: Annotated[int, typer.Option(help="Features per step, or tokens with --tokens.")] = 1,
-    outputs: Annotated[int, typer.Option(help="Classes.")] = 10,
-    tokens: Annotated[bool, typer.Option("--tokens", help="Input is tokens.")] = False,
-    cell: Cell = "lstm",
-    hidden: Hidden = 128,
-    layers: Layers = 1,
-    readout: Readout = 0,
-    dropout: Dropout = 0.0,
-    embedding: Embedding = 64,
-    model: Annotated[Path | None, typer.Option(help="Take the network from a saved model.")] = None,
-    rule: RuleName = "fptt",
-    regularise: Regularise = True,
-    loss: Loss = None,
-    optimizer: OptimizerName = "sgd",
-    momentum: Momentum = 0.0,
-    clip: Clip = None,
-    dtype: Dtype = "float32",
-    activation_dtype: ActivationDtype = None,
-    seeds_configuration: Annotated[
-        bool,
-        typer.Option(
-            "--seeds-configuration",
-            help="The published configuration beside its published estimates.",
-        ),
-    ] = False,
-    program: Annotated[bool, typer.Option("--program", help="Print the program, too.")] = False,
-    as_json: Json = False,
+    parts: given.Parts = None,
+    steps: given.Steps = 784,
+    batch: given.Batch = 4,
+    inputs: given.Inputs = 1,
+    outputs: given.Outputs = 10,
+    tokens: given.Tokens = False,
+    cell: given.Cell = "lstm",
+    hidden: given.Hidden = 128,
+    layers: given.Layers = 1,
+    readout: given.Readout = 0,
+    dropout: given.Dropout = 0.0,
+    embedding: given.Embedding = 64,
+    model: given.Model = None,
+    rule: given.RuleName = "fptt",
+    regularise: given.Regularise = True,
+    loss: given.Loss = None,
+    optimizer: given.OptimizerName = "sgd",
+    momentum: given.Momentum = 0.0,
+    clip: given.Clip = None,
+    dtype: given.Dtype = "float32",
+    activation_dtype: given.ActivationDtype = None,
+    seeds_configuration: given.SeedsConfiguration = False,
+    program: given.Program = False,
+    as_json: given.Json = False,
 ) -> None:
     """Exact training memory by category and work by function class, for one K or several.
 
@@ -388,12 +278,12 @@ def plan(
         configured = planning.seeds_program()
         memory, work = planning.seeds_memory(configured), planning.seeds_work(configured)
         if as_json:
-            _print_json(
+            print_json(
                 {"memory": [vars(row) for row in memory], "work": [vars(row) for row in work]}
             )
         else:
-            _out().print(tables.seeds_memory(memory))
-            _out().print(tables.seeds_work(work))
+            output().print(tables.seeds_memory(memory))
+            output().print(tables.seeds_work(work))
         return
     net = (
         load_model(model).net
@@ -402,6 +292,7 @@ def plan(
             inputs, outputs, tokens=tokens
         )
     )
+    default_parts = "1" if rule == "bptt" else str(max(1, min(28, steps)))
     programs = [
         build(
             net,
@@ -414,13 +305,13 @@ def plan(
             dtype=dtype,
             activation_dtype=activation_dtype,
         )
-        for k in _parts(parts)
+        for k in given.number_list(parts if parts is not None else default_parts)
     ]
     rows = [planning.plan_row(one) for one in programs]
     if as_json:
-        _print_json([row.as_json() for row in rows])
+        print_json([row.as_json() for row in rows])
         return
-    out = _out()
+    out = output()
     out.print(f"{net}, T={steps}, batch {batch}, {dtype}, {programs[0].optimizer}", markup=False)
     out.print(tables.memory_sweep(rows))
     out.print(tables.work_single(rows[0]) if len(rows) == 1 else tables.work_sweep(rows))
@@ -431,17 +322,12 @@ def plan(
 
 @app.command(epilog="Example: fptt reproduce fsdd --data-dir DIR")
 def reproduce(
-    table: Annotated[str, typer.Argument(help="fsdd: six speakers' digits.")],
-    data_dir: DataDir = None,
-    quick: Annotated[
-        bool, typer.Option("--quick", help="A short version, to see that it works.")
-    ] = False,
-    seed: Annotated[int, typer.Option(help="Of weights, order and split.")] = 0,
-    checkpoint_dir: Annotated[
-        Path | None,
-        typer.Option(help="Keep finished work here; a study that was stopped goes on from there."),
-    ] = None,
-    as_json: Json = False,
+    table: given.Table,
+    data_dir: given.DataDir = None,
+    quick: given.Quick = False,
+    seed: given.Seed = 0,
+    checkpoint_dir: given.CheckpointDir = None,
+    as_json: given.Json = False,
 ) -> None:
     """Repeat a study and print its table.
 
@@ -457,7 +343,7 @@ def reproduce(
     from fptt.report import tables
     from fptt.studies import fsdd
 
-    with _bar() as bar:
+    with progress() as bar:
         line = bar.add_task("", total=1.0, note="")
 
         def advance(speaker: str, stage: str, share: float) -> None:
@@ -474,31 +360,43 @@ def reproduce(
         )
     rows.append(fsdd.mean_row(rows))
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _out().print(tables.speakers(rows))
+        output().print(tables.speakers(rows))
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 failed, 2 wrong use."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(given or ["--help"], standalone_mode=False)
-        if not given:
-            return 2
-    except typer.Exit as leaving:
-        return leaving.exit_code
+        code = _run(given)
+        sys.stdout.flush()
+        return code
     except FpttError as error:
         return _complain(str(error), error.exit_code)
     except typer.TyperException as error:
-        return _complain(f"{error.format_message()} (fptt --help shows what there is)", 2)
+        commands = {c.name or getattr(c.callback, "__name__", "") for c in app.registered_commands}
+        line = " ".join(["fptt", *(word for word in given[:1] if word in commands), "--help"])
+        return _complain(f"{error.format_message()} ({line} shows what there is)", 2)
     except (typer.Abort, KeyboardInterrupt):
         return _complain("stopped", 1)
-    except BrokenPipeError:
-        # the reader of our output went away; nothing is left to say, and nowhere to say it
+    except MemoryError:
+        return _complain("this computer has too little memory for that; use a smaller network", 1)
+    except OSError as error:
+        if error.filename is not None:
+            return _complain(f"{error.filename}: {error.strerror}", 1)
+        # standard output failed; what still waits to be written must not fail again at the end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    return 0
+        if isinstance(error, BrokenPipeError):
+            return 1  # its reader went away: nothing is left to say
+        return _complain(f"cannot write the output: {error.strerror or error}", 1)
+
+
+def _run(given: list[str]) -> int:
+    returned = app(given or ["--help"], standalone_mode=False)
+    if returned == 130:  # what typer makes of Ctrl-C
+        raise KeyboardInterrupt
+    return 0 if given else 2
 
 
 def _complain(message: str, code: int) -> int:

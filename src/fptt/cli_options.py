@@ -1,11 +1,13 @@
-"""Options that several commands share."""
+"""Options of the commands, and how their texts are read."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from fptt.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
 DataDir = Annotated[
@@ -35,3 +37,115 @@ Alpha = Annotated[float, typer.Option(help="Strength of R(t).")]
 Beta = Annotated[float, typer.Option(help="Weight of new parameters in the running mean.")]
 Mode = Annotated[str, typer.Option(help="code or paper: the coefficient of lambda.")]
 Regularise = Annotated[bool, typer.Option(help="R(t) on or off.")]
+TrainTask = Annotated[
+    str | None, typer.Option(help="mnist-rows, s-mnist, ps-mnist, add, fsdd, char or words.")
+]
+TrainData = Annotated[
+    Path | None,
+    typer.Option(
+        help="Your own data: .npz with x [n, T, F] (or frames [N, F] and lengths [n]) and y.",
+    ),
+]
+TrainLimit = Annotated[int | None, typer.Option(help="Use only so many training sequences.")]
+TrainOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Option of the task, such as steps=500; may be repeated."),
+]
+TrainParts = Annotated[
+    int | None,
+    typer.Option(help="K, parts of a sequence.  [default: 4 for tbptt and fptt, 1 for bptt]"),
+]
+EpochEnd = Annotated[str, typer.Option(help="average or keep: theta at the end of an epoch.")]
+EpochLambda = Annotated[str, typer.Option(help="zero or keep: lambda at the end of an epoch.")]
+Lr = Annotated[float, typer.Option(help="Learning rate.")]
+Schedule = Annotated[str, typer.Option(help="constant, cosine, step:50,75,90 or plateau:5.")]
+Epochs = Annotated[int, typer.Option(help="Passes over the data, in all.")]
+TrainOnly = Annotated[
+    list[str] | None,
+    typer.Option(help="Pattern of parameters that train, such as '1.*'; may be repeated."),
+]
+TrainSeed = Annotated[int, typer.Option(help="Of weights, order and dropout.")]
+Out = Annotated[Path | None, typer.Option(help="Write the trained model here (safetensors).")]
+Checkpoint = Annotated[
+    Path | None,
+    typer.Option(help="Write the training state here after every epoch and every minute."),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from --checkpoint, if it exists.")]
+EvaluateModel = Annotated[Path, typer.Argument(help="A model that `fptt train --out` wrote.")]
+Task = Annotated[str | None, typer.Option(help="A task, as in `fptt train`.")]
+Data = Annotated[Path | None, typer.Option(help="Your own data, as in `fptt train`.")]
+Subset = Annotated[bool, typer.Option(help="The 3,000 MNIST images in the package.")]
+Limit = Annotated[int | None, typer.Option(help="Use only so many sequences.")]
+Option = Annotated[list[str] | None, typer.Option(help="Option of the task.")]
+EvaluateSeed = Annotated[int, typer.Option(help="Of the split of your own data.")]
+Parts = Annotated[
+    str | None,
+    typer.Option(help="K, or a list such as 1,7,28.  [default: 28, 1 for bptt]"),
+]
+Steps = Annotated[int, typer.Option(help="T, steps of a sequence.")]
+Batch = Annotated[int, typer.Option(help="Sequences per batch.")]
+Inputs = Annotated[int, typer.Option(help="Features per step, or tokens with --tokens.")]
+Outputs = Annotated[int, typer.Option(help="Classes.")]
+Tokens = Annotated[bool, typer.Option("--tokens", help="Input is tokens.")]
+Model = Annotated[Path | None, typer.Option(help="Take the network from a saved model.")]
+SeedsConfiguration = Annotated[
+    bool,
+    typer.Option(
+        "--seeds-configuration",
+        help="The published configuration beside its published estimates.",
+    ),
+]
+Program = Annotated[bool, typer.Option("--program", help="Print the program, too.")]
+Table = Annotated[str, typer.Argument(help="fsdd: six speakers' digits.")]
+Quick = Annotated[bool, typer.Option("--quick", help="A short version, to see that it works.")]
+Seed = Annotated[int, typer.Option(help="Of weights, order and split.")]
+CheckpointDir = Annotated[
+    Path | None,
+    typer.Option(help="Keep finished work here; a study that was stopped goes on from there."),
+]
+
+
+def number_list(text: str) -> list[int]:
+    """Reads "1,7,28"."""
+    try:
+        values = [int(item) for item in text.split(",")]
+    except ValueError:
+        values = []
+    if not values or min(values) < 1:
+        raise InputError(f"--parts is {text!r}; give whole numbers from 1, such as 28 or 1,7,28")
+    return values
+
+
+#: what `runs.task_of` takes from elsewhere
+_NO_OPTIONS = {
+    "name": "--task",
+    "data": "--data",
+    "data_dir": "--data-dir",
+    "subset": "--subset",
+    "limit": "--limit",
+    "seed": "--seed",
+}
+
+
+def task_options(pairs: list[str] | None) -> dict[str, Any]:
+    """Reads name=value pairs; numbers become numbers."""
+    options: dict[str, Any] = {}
+    for pair in pairs or ():
+        name, equals, value = pair.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--option is {pair!r}; give NAME=VALUE, such as steps=500")
+        if name in _NO_OPTIONS:
+            raise InputError(
+                f"--option is {pair!r}; {name} has an option of its own, {_NO_OPTIONS[name]}"
+            )
+        if name.endswith("_file"):  # a file may be called 12
+            options[name] = value
+            continue
+        try:
+            options[name] = int(value)
+        except ValueError:
+            try:
+                options[name] = float(value)
+            except ValueError:
+                options[name] = value
+    return options

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fptt.batches import check_lengths
+from fptt.batches import as_array, check_lengths
 from fptt.errors import InputError
 from fptt.nets import CELLS, Linear, Network
 from fptt.program import build
@@ -112,9 +112,11 @@ class SequenceClassifier:
         Raises:
             InputError: data that do not fit.
         """
-        x, labels = np.asarray(X), np.asarray(y)
-        self._start(x, np.unique(labels))
-        self.trainer_.fit((x, self._codes(labels, len(x)), self._lengths(x, lengths)), self.epochs)
+        x, labels = as_array("X", X), as_array("y", y)
+        classes = np.unique(labels)
+        codes, all_lengths = self._codes(labels, len(x), classes), self._lengths(x, lengths)
+        self._start(x, classes)
+        self.trainer_.fit((x, codes, all_lengths), self.epochs)
         return self
 
     def partial_fit(
@@ -130,15 +132,21 @@ class SequenceClassifier:
             X, y, lengths: as in `fit`; no longer than the sequences of the first call.
             classes: all labels that will ever come; needed in the first call only.
         """
-        x, labels = np.asarray(X), np.asarray(y)
-        if not hasattr(self, "trainer_"):
-            if classes is None:
-                raise InputError(
-                    "partial_fit: give classes=[...] in the first call, all labels "
-                    "that will ever come"
-                )
-            self._start(x, np.unique(np.asarray(classes)))
-        codes, all_lengths = self._codes(labels, len(x)), self._lengths(x, lengths)
+        x, labels = as_array("X", X), as_array("y", y)
+        begun = hasattr(self, "trainer_")
+        if classes is None and not begun:
+            raise InputError(
+                "partial_fit: give classes=[...] in the first call, all labels that will ever come"
+            )
+        known = self.classes_ if classes is None else np.unique(np.asarray(classes))
+        if begun and not np.array_equal(known, self.classes_):
+            raise InputError(
+                f"partial_fit: classes are {known.tolist()}, but in the first call they were "
+                f"{self.classes_.tolist()}; call fit to begin anew"
+            )
+        codes, all_lengths = self._codes(labels, len(x), known), self._lengths(x, lengths)
+        if not begun:
+            self._start(x, known)
         for low in range(0, len(x), self.batch):
             rows = slice(low, low + self.batch)
             self.trainer_.train_batch(
@@ -160,7 +168,8 @@ class SequenceClassifier:
 
     def predict(self, X: ArrayLike, lengths: ArrayLike | None = None) -> Array:
         """The most probable label of every sequence [n]."""
-        return np.asarray(self.classes_[self.decision_function(X, lengths).argmax(axis=1)])
+        best = self.decision_function(X, lengths).argmax(axis=1)
+        return np.asarray(self.classes_[best])
 
     def score(self, X: ArrayLike, y: ArrayLike, lengths: ArrayLike | None = None) -> float:
         """The fraction of sequences that are classified rightly."""
@@ -189,18 +198,18 @@ class SequenceClassifier:
         )
         self.trainer_ = Trainer(program, seed=self.seed)
 
-    def _codes(self, labels: Array, n: int) -> Array:
+    def _codes(self, labels: Array, n: int, classes: Array) -> Array:
         if labels.shape != (n,):
             raise InputError(
                 f"y has shape {list(labels.shape)}; X has {n} sequences, so give [{n}]"
             )
-        codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
-        unknown = labels[self.classes_[codes] != labels]
-        if len(unknown):
-            raise InputError(
-                f"y contains the label {unknown[0]!r}; the classes are {self.classes_.tolist()}"
-            )
-        return codes.astype(np.int32)
+        number = {label: code for code, label in enumerate(classes.tolist())}
+        for label in labels.tolist():
+            if label not in number:
+                raise InputError(
+                    f"y contains the label {label!r}; the classes are {classes.tolist()}"
+                )
+        return np.array([number[label] for label in labels.tolist()], np.int32)
 
     def _lengths(self, x: Array, lengths: ArrayLike | None) -> Array | None:
         return None if lengths is None else check_lengths(lengths, len(x), x.shape[1])

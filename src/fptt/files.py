@@ -35,7 +35,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(os.path.realpath(path))
     check_writable(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")
     try:
         with open(beside, "wb") as file:
             file.write(data)
@@ -43,9 +43,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(beside, path)
         _sync_folder(path.parent)
-    except OSError as error:
+    except BaseException as error:  # Ctrl-C, too, must leave nothing behind
         with contextlib.suppress(OSError):
             beside.unlink()
+        if not isinstance(error, OSError):
+            raise
         raise SaveError(
             f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
         ) from None

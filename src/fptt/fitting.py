@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,18 +104,24 @@ def fit(
     carry = trainer.program.rule.state == "carry"
     shuffle = not carry if shuffle is None else shuffle
     position = _Position()
+    fingerprint = _fingerprint(x, y, lengths) if checkpoint is not None else 0
     if resume and checkpoint is not None and Path(checkpoint).exists():
         header, arrays = snapshot.read(checkpoint)
         if "fit" not in header["extra"]:
             raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
         snapshot.restore(trainer, header, arrays, checkpoint)
         position = _Position(**header["extra"]["fit"])
+        if header["extra"]["data"] != fingerprint:
+            raise InputError(
+                f"{checkpoint} was written while training on other data; use the same, or start "
+                "without it"
+            )
     saved = time.monotonic()
 
     def save() -> None:
         nonlocal saved
         if checkpoint is not None:
-            snapshot.save(trainer, checkpoint, {"fit": vars(position)})
+            snapshot.save(trainer, checkpoint, {"fit": vars(position), "data": fingerprint})
             saved = time.monotonic()
 
     while position.epoch < epochs:
@@ -136,6 +143,15 @@ def fit(
             on_epoch(row)
         save()
     return History(position.rows)
+
+
+def _fingerprint(*arrays: Any) -> int:
+    """A checksum of the training data, so that a checkpoint knows its own."""
+    total = 0
+    for array in arrays:
+        if array is not None:
+            total = zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, total)
+    return total
 
 
 def _batches(trainer: Trainer, n: int, epoch: int, shuffle: bool) -> Iterator[Any]:

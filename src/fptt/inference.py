@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import backend as make_backend
-from fptt.batches import Batch, check_target, make_batch
+from fptt.batches import Batch, as_array, check_target, make_batch
 from fptt.errors import InputError
 from fptt.nets.network import Network
 from fptt.program import build_inference
@@ -142,7 +142,8 @@ class Inference:
         if self.program.criterion == "cross_entropy":
             result["accuracy"] = correct / counted
             if self.program.schedule.every_step:
-                result["perplexity"] = float(np.exp(result["loss"]))
+                with np.errstate(over="ignore"):
+                    result["perplexity"] = float(np.exp(result["loss"]))
         return result
 
     def _judged(
@@ -166,7 +167,8 @@ def as_arrays(data: Any) -> tuple[Array, Array, Array | None]:
     """x, y and lengths of a tuple or of an object with such attributes."""
     if isinstance(data, tuple) and len(data) in (2, 3):
         x, y, lengths = (*data, None)[:3]
-        return np.asarray(x), np.asarray(y), None if lengths is None else np.asarray(lengths)
+        given = None if lengths is None else as_array("lengths", lengths)
+        return as_array("x", x), as_array("y", y), given
     try:
         return data.x, data.y, data.lengths
     except AttributeError:

@@ -75,6 +75,11 @@ def load_model(path: str | Path) -> Model:
     try:
         parameters = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    except KeyError as error:
+        raise InputError(
+            f"{path} holds numbers of type {error.args[0]}, which fptt does not store; give a "
+            "model that `fptt train --out` wrote"
+        ) from None
     except (SafetensorError, ValueError) as error:
         raise InputError(
             f"{path} is not a whole safetensors file ({error}); give a model that "
@@ -86,11 +91,19 @@ def load_model(path: str | Path) -> Model:
             f"{path} holds tensors but no description of an fptt network; give a "
             "model that `fptt train --out` wrote"
         )
-    described = json.loads(text)
-    net = Network.from_config(described["network"])
-    return Model(
-        Network(net.layers, parameters),
-        described["loss"],
-        described["criterion"],
-        described["notes"],
-    )
+    try:
+        described = json.loads(text)
+        net = Network.from_config(described["network"])
+        return Model(
+            Network(net.layers, parameters),
+            described["loss"],
+            described["criterion"],
+            dict(described["notes"]),
+        )
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"the description of the network in {path} is damaged ({error}); give a model that "
+            "`fptt train --out` wrote"
+        ) from None

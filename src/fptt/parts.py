@@ -130,8 +130,8 @@ class PartRunner:
         raise NumericalError(
             f"{what} became NaN or Inf in part {frame.part + 1} of {self.program.rule.parts} "
             f"(steps {frame.begin} to {frame.begin + frame.steps - 1}); training stopped, and the "
-            "state of learning is that of the last good update: use a smaller learning rate or "
-            "clip=1.0"
+            "state of learning is that of the last good update: use a smaller learning rate, or "
+            "clip the norm of the update"
         )
 
     def _carried(self) -> list[Buffer]:

@@ -13,7 +13,7 @@ from fptt.fitting import Progress, Row
 from fptt.inference import ROWS, Inference
 from fptt.modelfile import load_model, save_model
 from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
-from fptt.nets.layer import Layer
+from fptt.nets.layer import Layer, check_size
 from fptt.program import Program, build
 from fptt.rules import (
     BPTT,
@@ -109,6 +109,7 @@ def make_schedule(text: str, epochs: int) -> Schedule | None:
         StepSchedule(milestones=(50, 75, 90), factor=0.1)
     """
     kind, _, rest = text.partition(":")
+    check_size("fit", "epochs", epochs)
     try:
         if kind == "constant" and not rest:
             return None
@@ -118,6 +119,8 @@ def make_schedule(text: str, epochs: int) -> Schedule | None:
             return StepSchedule(tuple(int(epoch) for epoch in rest.split(",")))
         if kind == "plateau":
             return PlateauSchedule(patience=int(rest)) if rest else PlateauSchedule()
+    except InputError:
+        raise
     except ValueError:
         pass
     raise InputError(f"schedule is {text!r}; give constant, cosine, step:50,75,90 or plateau:5")
@@ -133,13 +136,15 @@ def task_of(name: str | None, data: Path | None, **options: Any) -> Task:
     from fptt.tasks.npz import load_npz
 
     foreign = sorted(
-        key for key, value in options.items() if value and key not in ("seed", "limit", "data_dir")
+        key
+        for key, value in options.items()
+        if value is not False and key not in ("seed", "limit", "data_dir")
     )
     if foreign:
         raise InputError(f"{', '.join(foreign)}: these options belong to --task, not to --data")
     task = load_npz(data, seed=options.get("seed", 0))
     limit = options.get("limit")
-    return limit_task(task, limit, options.get("seed", 0)) if limit else task
+    return task if limit is None else limit_task(task, limit, options.get("seed", 0))
 
 
 def program_for(
@@ -211,7 +216,6 @@ def run(
     *,
     epochs: int,
     seed: int = 0,
-    threads: int = 1,
     schedule: Schedule | None = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
@@ -229,7 +233,9 @@ def run(
     for path in (out, checkpoint):
         if path is not None:
             check_writable(path)
-    trainer = Trainer(program, seed=seed, threads=threads)
+    if out is not None and checkpoint is not None and out.resolve() == checkpoint.resolve():
+        raise InputError(f"the model and the checkpoint are one file, {out}; name two files")
+    trainer = Trainer(program, seed=seed)
     history = trainer.fit(
         task.train,
         epochs,
@@ -246,6 +252,7 @@ def run(
             "normalisation": task.normalisation,
             "vocabulary": task.vocabulary,
             "carry": program.rule.state == "carry",
+            "dtype": program.dtype,
         }
         save_model(
             out, program.net, trainer.parameters(), program.schedule.name, program.criterion, notes
@@ -268,15 +275,27 @@ def evaluate(model_path: Path, task: Task) -> dict[str, float]:
     """
     model = load_model(model_path)
     net = model.net
-    fits = (
-        net.tokens == task.inputs
+    # a few sequences need not show every token and every class that the model knows
+    fits_below = (
+        task.inputs <= (net.tokens or 0)
         if task.tokens
         else net.tokens is None and net.inputs == task.inputs
-    ) and net.outputs == task.outputs
+    )
+    fits_above = (
+        task.outputs <= net.outputs
+        if task.criterion == "cross_entropy"
+        else task.outputs == net.outputs
+    )
+    fits = fits_below and fits_above
     if not fits:
         raise InputError(
             f"{model_path} is {net}; task {task.name} has {task.inputs} "
             f"{'tokens' if task.tokens else 'inputs'} and {task.outputs} outputs"
+        )
+    if model.criterion != task.criterion:
+        raise InputError(
+            f"{model_path} was trained with {model.criterion}; task {task.name} is for "
+            f"{task.criterion}"
         )
     vocabulary = model.notes.get("vocabulary")
     if vocabulary and task.vocabulary and tuple(vocabulary) != task.vocabulary:
@@ -287,6 +306,7 @@ def evaluate(model_path: Path, task: Task) -> dict[str, float]:
         criterion=task.criterion,
         carry=task.contiguous,
         batch=task.batch or ROWS,
+        dtype=model.notes.get("dtype", "float32"),
     )
     assert net.weights is not None
     inference.load(net.weights)

@@ -174,8 +174,8 @@ def restore(
             )
     if header["trainer"]["seed"] != trainer.seed:
         raise InputError(
-            f"{path} was made with seed {header['trainer']['seed']}, here it is {trainer.seed}; "
-            "use the same seed, or start without it"
+            f"{path} was written with seed {header['trainer']['seed']}, not {trainer.seed}; use "
+            "the same seed, or start without it"
         )
     for name, array in arrays.items():
         trainer.backend.write(name, array)

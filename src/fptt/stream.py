@@ -69,10 +69,9 @@ class Stream:
         backend.run("forward", self.frame, t)
         backend.run("readout", self.frame, t)
         outputs = self._outputs(t)
-        self.position += 1
-        if self.position == high:
+        self.position = (self.position + 1) % program.steps
+        if t + 1 == high - low:
             self._finish((part + 1) / program.rule.parts)
-            self.position %= program.steps
         return outputs
 
     def end(self) -> None:

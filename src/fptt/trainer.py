@@ -34,7 +34,8 @@ class Trainer:
         program: what `fptt.build` returned.
         backend: "reference" (NumPy), or a back end with memory of its own for this program.
         seed: draws the initial weights, the order of the data and dropout.
-        threads: threads of the matrix products; results do not depend on it.
+        threads: threads of the matrix products; results do not depend on it. The reference always
+            uses one.
 
     Raises:
         InputError: an unknown back end, or a seed or number of threads out of range.
@@ -61,7 +62,7 @@ class Trainer:
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
             raise InputError(f"Trainer: seed is {seed!r}; give a whole number from 0 to 2^32 - 1")
         self.program = program
-        self.backend = make_backend(backend, program, threads)
+        self.backend = make_backend(backend, program)
         self.seed, self.threads = int(seed), threads
         self.epoch = 0
         self._parts = PartRunner(program, self.backend)
@@ -135,6 +136,8 @@ class Trainer:
 
     @lr.setter
     def lr(self, value: float) -> None:
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < float("inf"):
+            raise InputError(f"Trainer: lr is {value!r}; give a number with 0 <= lr < inf")
         self.backend.write("lr", np.array([value]))
 
     def reset_state(self) -> None:

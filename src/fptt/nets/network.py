@@ -118,6 +118,8 @@ class Network:
                     f"the weights of {name} have shape {list(array.shape)}, but this "
                     f"network ({self}) needs {list(parameter.shape)}"
                 )
+            if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+                raise InputError(f"the weights of {name} have type {array.dtype}; give numbers")
             if not np.isfinite(array.astype(np.float64)).all():
                 raise InputError(f"the weights of {name} contain NaN or Inf")
 

@@ -5,6 +5,7 @@ Counts come from the op table and the shapes of the operands, never from a formu
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -64,26 +65,26 @@ class WorkTable:
 
 def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTable:
     """Work of one pass over a batch, an update after every part."""
-    counted: dict[tuple[object, ...], list[object]] = {}
+    counted: dict[tuple[object, ...], tuple[int, Work]] = {}
 
-    def count(routine: str, frame: Frame) -> None:
-        for op, rows in _executions(program, routine, frame):
+    def count(routine: str, frame: Frame, parts: int = 1) -> None:
+        for op, rows, steps in _executions(program, routine, frame):
             sizes, classes = op_work(op, rows, frame.ended)
-            key = tuple(sorted(sizes.items()))
             for function, work in classes.items():
-                entry = counted.setdefault((routine, op.kind, function, key), [0, Work()])
-                entry[0] += 1  # type: ignore[operator]
-                entry[1] += work  # type: ignore[operator]
+                key = (routine, op.kind, function, tuple(sorted(sizes.items())))
+                times, before = counted.get(key, (0, Work()))
+                counted[key] = times + parts * steps, before + work * (parts * steps)
 
     if "update" not in program.routines:
         raise ValueError("only programs that train have a work table")
     rows = sorted(lengths or [program.steps] * program.batch, reverse=True)
-    for number, frame in enumerate(frames(program, rows)):
-        if number == 0:
-            count("begin_sequence", frame)
-            count("next_sequence", frame)
+    parts = list(frames(program, rows))
+    for routine in ("begin_sequence", "next_sequence"):
+        count(routine, parts[0])
+    # parts with the same rows do the same work, whatever their number
+    for (running, after), times in Counter((p.rows, p.rows_after) for p in parts).items():
         for routine in TRAINED_PART:
-            count(routine, frame)
+            count(routine, Frame(0, 0, running, after), times)
     return WorkTable(
         tuple(
             WorkItem(routine, kind, function, key, times, spec(kind).parallel, work)  # type: ignore[arg-type]
@@ -92,16 +93,16 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
     )
 
 
-def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[Op, int]]:
-    """Every execution of an operation in a part, with its number of rows."""
+def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[Op, int, int]]:
+    """Every operation of a part with its number of rows, and how often it runs with these."""
     for item in program.routines[routine].body:
         if isinstance(item, Loop):
-            for rows in frame.rows:
+            for rows, steps in Counter(frame.rows).items():
                 for op in item.body:
-                    yield op, rows
+                    yield op, rows, steps
         else:
             all_steps = any(ref.index == "all" for ref in item.refs)
-            yield item, sum(frame.rows) if all_steps else frame.rows[0]
+            yield item, sum(frame.rows) if all_steps else frame.rows[0], 1
 
 
 def op_work(op: Op, rows: int, ended: int) -> tuple[dict[str, int], dict[str, Work]]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
+from fptt.errors import FpttError
 from fptt.program.ir import Buffer, Loop, Op, Ref, Role
 from fptt.program.ops import Place, spec
 from fptt.reference.bfloat16 import from_bits, to_bits
@@ -37,17 +38,19 @@ class Interpreter:
 
     Args:
         program: a verified program.
-        threads: of NumPy's matrix products; more than one rarely pays for small networks.
         arena: memory to use, uint8 of at least `program.plan.arena_bytes`; allocated by default.
     """
 
-    def __init__(
-        self, program: Program, threads: int = 1, arena: NDArray[np.uint8] | None = None
-    ) -> None:
+    def __init__(self, program: Program, arena: NDArray[np.uint8] | None = None) -> None:
         self.program = program
-        self.threads = threads
         planned = program.plan
-        self.arena = np.zeros(planned.arena_bytes, np.uint8) if arena is None else arena
+        try:
+            self.arena = np.zeros(planned.arena_bytes, np.uint8) if arena is None else arena
+        except (MemoryError, ValueError):
+            raise FpttError(
+                f"the program needs {planned.arena_bytes:,} bytes, more than this computer has; "
+                "use a smaller network or batch, or more parts"
+            ) from None
         if self.arena.nbytes < planned.arena_bytes:
             raise ValueError(
                 f"the arena has {self.arena.nbytes} bytes; the program needs {planned.arena_bytes}"
@@ -88,7 +91,7 @@ class Interpreter:
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
-        with _blas().limit(limits=self.threads, user_api="blas"), np.errstate(all="ignore"):
+        with _blas().limit(limits=1, user_api="blas"), np.errstate(all="ignore"):
             for item in self.program.routines[routine].body:
                 if not isinstance(item, Loop):
                     self._execute(item, frame, None)
@@ -162,7 +165,9 @@ class Interpreter:
 
 @cache
 def _blas() -> ThreadpoolController:
-    """NumPy's matrix library: left to itself it starts a thread per core for tiny products."""
+    """NumPy's matrix library. It gets one thread: its sums depend on how many there are, and left
+    to itself it starts a thread per core for products far too small for that.
+    """
     return ThreadpoolController()
 
 

@@ -57,12 +57,13 @@ class FPTT(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.alpha > 0 or self.alpha == float("inf"):
+        number = (int, float)
+        if not (isinstance(self.alpha, number) and 0 < self.alpha < float("inf")):
             raise InputError(
                 f"FPTT: alpha is {self.alpha!r}; give a number above 0, "
                 "or regularise=False to train without R(t)"
             )
-        if not 0 < self.beta <= 1:
+        if not (isinstance(self.beta, number) and 0 < self.beta <= 1):
             raise InputError(f"FPTT: beta is {self.beta!r}; give a number with 0 < beta <= 1")
         check_choice("FPTT", "mode", self.mode, ("code", "paper"))
         check_choice("FPTT", "epoch_end", self.epoch_end, ("average", "keep"))

@@ -25,8 +25,8 @@ class Schedule:
         raise NotImplementedError
 
 
-def _check_factor(owner: str, value: float) -> None:
-    if not 0 < value < 1:
+def _check_factor(owner: str, value: object) -> None:
+    if not (isinstance(value, (int, float)) and 0 < value < 1):
         raise InputError(f"{owner}: factor is {value!r}; give a number with 0 < factor < 1")
 
 
@@ -91,6 +91,10 @@ class PlateauSchedule(Schedule):
 
     def __post_init__(self) -> None:
         _check_factor("PlateauSchedule", self.factor)
+        if not isinstance(self.patience, int) or self.patience < 0:
+            raise InputError(
+                f"PlateauSchedule: patience is {self.patience!r}; give a whole number of at least 0"
+            )
 
     def scale(self, epoch: int, loss: float, memory: Memory) -> float:
         if loss < memory.get("best", math.inf) * (1 - self.threshold):

@@ -133,9 +133,10 @@ def trade(rows: list[DemoRow]) -> str:
     )
 
     def clause(row: DemoRow) -> str:
+        percent = 100 * (row.arena_bytes / bptt.arena_bytes - 1)
         return (
             f"FPTT in {row.parts} parts trains in {row.arena_bytes:,} bytes where BPTT needs "
-            f"{bptt.arena_bytes:,} ({100 * (1 - row.arena_bytes / bptt.arena_bytes):.0f} % less), "
+            f"{bptt.arena_bytes:,} ({abs(percent):.0f} % {'less' if percent < 0 else 'more'}), "
             f"for {100 * (row.accuracy - bptt.accuracy):+.1f} points of accuracy and "
             f"{row.seconds / bptt.seconds:.1f} times the time"
         )
