@@ -244,8 +244,8 @@ def demo_row(rule, parts, accuracy, arena, seconds):
 
 
 COMPARED = (
-    "Every rule saw every image equally often, from the same weights; FPTT makes K updates a batch, "
-    "BPTT one."
+    "Every rule saw every image equally often, from the same weights; FPTT makes K updates a "
+    "batch, BPTT one."
 )
 
 
