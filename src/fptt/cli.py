@@ -10,7 +10,7 @@ import typer
 
 from fptt import __version__
 from fptt import cli_options as given
-from fptt.cli_output import notes, output, print_json, progress
+from fptt.cli_output import notes, print_json, progress, show
 from fptt.errors import FpttError, InputError
 
 app = typer.Typer(
@@ -54,8 +54,8 @@ def demo(as_json: given.Json = False) -> None:
     if as_json:
         print_json({"rows": [row.as_json() for row in rows], "trade": trade(rows)})
     else:
-        output().print(tables.demo(rows))
-        output().print(trade(rows), soft_wrap=True)
+        show(tables.demo(rows))
+        show(trade(rows))
 
 
 @app.command(
@@ -191,15 +191,13 @@ def train(
         print_json(result.as_json())
     else:
         last = result.rows[-1]
-        output().print(
+        show(
             ", ".join(
                 f"{name.removeprefix('test_')} {value:.4f}"
                 for name, value in last.items()
                 if name.startswith("test_")
             )
-            + (f"; model in {out}" if out else ""),
-            markup=False,
-            soft_wrap=True,
+            + (f"; model in {out}" if out else "")
         )
 
 
@@ -234,7 +232,7 @@ def evaluate(
     if as_json:
         print_json({"model": str(model), "task": the_task.name, **result})
     else:
-        output().print(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
+        show(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
 
 
 @app.command(epilog="Example: fptt plan --parts 1,2,7,14,28,56,112,392,784")
@@ -282,8 +280,8 @@ def plan(
                 {"memory": [vars(row) for row in memory], "work": [vars(row) for row in work]}
             )
         else:
-            output().print(tables.seeds_memory(memory))
-            output().print(tables.seeds_work(work))
+            show(tables.seeds_memory(memory))
+            show(tables.seeds_work(work))
         return
     net = (
         load_model(model).net
@@ -311,10 +309,9 @@ def plan(
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    out = output()
-    out.print(f"{net}, T={steps}, batch {batch}, {dtype}, {programs[0].optimizer}", markup=False)
-    out.print(tables.memory_sweep(rows))
-    out.print(tables.work_single(rows[0]) if len(rows) == 1 else tables.work_sweep(rows))
+    show(f"{net}, T={steps}, batch {batch}, {dtype}, {programs[0].optimizer}")
+    show(tables.memory_sweep(rows))
+    show(tables.work_single(rows[0]) if len(rows) == 1 else tables.work_sweep(rows))
     if program:
         for one in programs:
             print(one)
@@ -362,7 +359,7 @@ def reproduce(
     if as_json:
         print_json(rows)
     else:
-        output().print(tables.speakers(rows))
+        show(tables.speakers(rows))
 
 
 def main(arguments: list[str] | None = None) -> int:

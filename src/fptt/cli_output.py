@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 #: for people; standard output carries results only
 notes = Console(stderr=True, highlight=False)
@@ -29,10 +30,19 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def output() -> Console:
-    """Standard output; wide enough for tables where it is no terminal."""
-    terminal = sys.stdout.isatty()
-    return Console(highlight=False, width=None if terminal or "COLUMNS" in os.environ else 140)
+def show(result: Table | str) -> None:
+    """Prints a table or a line of results on standard output.
+
+    A table is never narrower than its numbers: a terminal that is too small breaks the lines, but
+    no digit is lost.
+    """
+    terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
+    console = Console(highlight=False, width=None if terminal else 140)
+    if isinstance(result, Table):
+        console.width = max(console.width, console.measure(result).minimum)
+        console.print(result, soft_wrap=False)
+    else:
+        console.print(result, soft_wrap=True, markup=False)
 
 
 def progress() -> Progress:
