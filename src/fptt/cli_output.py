@@ -16,6 +16,10 @@ from rich.table import Table
 notes = Console(stderr=True, highlight=False)
 
 
+#: of tables with running text, where there is no terminal
+WIDTH = 140
+
+
 def print_json(document: Any) -> None:
     """Prints one JSON document."""
     print(json.dumps(_plain(document), indent=2, allow_nan=False))
@@ -37,10 +41,12 @@ def show(result: Table | str) -> None:
     no digit is lost.
     """
     terminal = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = Console(highlight=False, width=None if terminal else 140)
+    console = Console(highlight=False, width=None if terminal else WIDTH)
     if isinstance(result, Table):
-        console.width = max(console.width, console.measure(result).minimum)
-        console.print(result, soft_wrap=False)
+        rigid = all(column.no_wrap for column in result.columns)
+        wide = Console(width=10_000).measure(result).maximum
+        console.width = max(console.width, wide if rigid else min(wide, WIDTH))
+        console.print(result)
     else:
         console.print(result, soft_wrap=True, markup=False)
 
