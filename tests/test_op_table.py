@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 import fptt
-from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, op, parse_operand, spec, table
+from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, spec, table
+from fptt.program.opspec import op, parse_operand
 
 SEED = int(os.environ.get("FPTT_SEED", "0"))
 KINDS = sorted(table())

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fptt.program.ops import Array, Work, WorkRule, op, sigmoid
+from fptt.program.opspec import Array, Work, WorkRule, op, sigmoid
 
 
 def _per_cell(**classes: tuple[int, int, int]) -> WorkRule:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fptt.program.ops import Array, Place, Work, op
+from fptt.program.opspec import Array, Place, Work, op
 
 
 def _softmax(logits: Array) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fptt.program.ops import Array, Work, op
+from fptt.program.opspec import Array, Work, op
 
 
 @op(

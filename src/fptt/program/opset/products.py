@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fptt.program.ops import Array, Work, multiply_add, op
+from fptt.program.opspec import Array, Work, multiply_add, op
 
 
 def _affine_work(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fptt.program.ops import Array, Work, op
+from fptt.program.opspec import Array, Work, op
 
 #: optimizer -> (mul, add, trans) of one element, and scalar divisions of one tensor
 _OPTIMIZER_WORK = {"sgd": (1, 1, 0, 0), "momentum": (2, 2, 0, 0), "adam": (8, 4, 1, 1)}
