@@ -286,6 +286,20 @@ mutation(
 # --- parts, losses ----------
 
 mutation(
+    "the running mean starts at zero",
+    (
+        "rules/fptt.py",
+        'e.emit("copy", [theta.whole], [mean.whole])',
+        'e.emit("fill", [], [mean.whole], value=0.0)',
+    ),
+    tests=trajectory(),
+)
+mutation(
+    "Q starts at zero",
+    ("rules/losses.py", "value=1 / classes", "value=0.0"),
+    tests=trajectory(objective="aux-ce"),
+)
+mutation(
     "parts drop the tail",
     (
         "rules/rule.py",
@@ -544,7 +558,7 @@ mutation(
     (
         "rules/optimizers.py",
         'first, second = self._moment(e, "adam_m", name), ',
-        'self.emit_start(e)\n        first, second = self._moment(e, "adam_m", name), ',
+        'self.emit_tick(e)\n        first, second = self._moment(e, "adam_m", name), ',
     ),
     tests=trajectory(optimizer="Adam"),
 )

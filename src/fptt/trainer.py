@@ -17,7 +17,6 @@ from fptt.inference import Inference
 from fptt.nets.layer import check_size
 from fptt.parts import PartRunner
 from fptt.program.ir import Buffer, Role
-from fptt.program.plan import LEARNED
 from fptt.stream import Stream
 
 if TYPE_CHECKING:
@@ -91,24 +90,12 @@ class Trainer:
         """
         arrays = {name: np.asarray(array) for name, array in values.items()}
         self.program.net.check_weights(arrays)
-        for buffer in self._buffers(*LEARNED, Role.FROZEN):
-            self.backend.write(buffer.name, self._fresh(buffer, arrays))
+        for name, array in arrays.items():
+            self.backend.write(name, array)
+        self.backend.run("start", self._parts.all_rows)
+        if "random" in self.program.buffers:
+            self.backend.write("random", np.array([self.seed, 0], np.uint32))
         self.reset_state()
-
-    def _fresh(self, buffer: Buffer, parameters: Mapping[str, Array]) -> Array:
-        """What a buffer of the state of learning holds before the first update."""
-        name = buffer.name
-        if name in parameters:
-            return parameters[name]
-        if name.startswith("mean/"):
-            return parameters[name.removeprefix("mean/")]
-        if name == "auxiliary.Q":
-            return np.full(buffer.shape, 1 / self.program.net.outputs)
-        if name == "random":
-            return np.array([self.seed, 0], np.uint32)
-        if name == "lr":
-            return self.backend.read("lr")
-        return np.zeros(buffer.shape)
 
     def _buffers(self, *roles: Role) -> list[Buffer]:
         return [b for b in self.program.buffers.values() if b.role in roles]

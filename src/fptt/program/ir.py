@@ -210,8 +210,8 @@ class Loop:
 class Routine:
     """What is done at one moment of training.
 
-    begin_sequence, next_sequence, forward, loss, backward, update, carry, end_epoch, reset, and
-    for inference begin_inference, infer, readout.
+    start, begin_sequence, next_sequence, forward, loss, backward, update, carry, end_epoch,
+    reset, and for inference begin_inference, infer, readout.
     """
 
     name: str

@@ -23,6 +23,7 @@ LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
 #: routines in the order of one part; those of a list are alive together
 _TIMELINES = (
     (
+        "start",
         "begin_sequence",
         "next_sequence",
         "reset",

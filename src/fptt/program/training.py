@@ -163,6 +163,9 @@ class TrainingBuilder(Builder):
     ) -> None:
         """All routines of training."""
         source = SOURCES[rule.source]
+        with self.routine("start"):
+            rule.emit_start(self, optimizer)
+            schedule.emit_start(self, self.net.outputs, rule.parts)
         with self.routine("reset"):
             for buffer in self.carried():
                 self.emit("fill", [], [buffer.initial()], value=0.0)

@@ -75,6 +75,14 @@ class FPTT(Rule):
             e.buffer(f"mean/{name}", theta.inner, "rule_state"),
         )
 
+    def emit_start(self, e: Emitter, optimizer: Optimizer) -> None:
+        super().emit_start(e, optimizer)
+        if self.regularise:
+            for name, theta, _ in e.trained:
+                lam, mean = self._state(e, name, theta)
+                e.emit("copy", [theta.whole], [mean.whole])
+                e.emit("fill", [], [lam.whole], value=0.0)
+
     def emit_update(self, e: Emitter, optimizer: Optimizer, clip: float | None) -> None:
         if not self.regularise:
             super().emit_update(e, optimizer, clip)
@@ -92,7 +100,7 @@ class FPTT(Rule):
                     mode=self.mode,
                 )
         factor = emit_clipping(e, clip)
-        optimizer.emit_start(e)
+        optimizer.emit_tick(e)
         for name, theta, gradient in e.trained:
             lam, mean = self._state(e, name, theta)
             inputs, outputs = optimizer.state(e, name)

@@ -34,6 +34,9 @@ class LossSchedule:
         """Raises InputError where the schedule has no meaning for the criterion."""
         check_choice("build", "criterion", criterion, tuple(_OPS))
 
+    def emit_start(self, e: Emitter, classes: int, parts: int) -> None:
+        """Writes into the routine `start`: what the loss remembers before any update."""
+
     def emit(
         self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, parts: int
     ) -> None:
@@ -101,10 +104,7 @@ class Auxiliary(LossSchedule):
     def emit(
         self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, parts: int
     ) -> None:
-        classes = y.inner[-1]
-        q = e.buffer(
-            "auxiliary.Q", ((parts if self.per_part else 1) * classes, classes), "rule_state"
-        ).whole
+        q = self._q(e, y.inner[-1], parts)
         e.emit(
             "auxiliary_cross_entropy",
             [y, target, self.fraction(e).whole, q],
@@ -112,6 +112,13 @@ class Auxiliary(LossSchedule):
             rate=float(self.rate),
             per_part=self.per_part,
         )
+
+    def emit_start(self, e: Emitter, classes: int, parts: int) -> None:
+        e.emit("fill", [], [self._q(e, classes, parts)], value=1 / classes)
+
+    def _q(self, e: Emitter, classes: int, parts: int) -> Ref:
+        rows = (parts if self.per_part else 1) * classes
+        return e.buffer("auxiliary.Q", (rows, classes), "rule_state").whole
 
     @staticmethod
     def fraction(e: Emitter) -> Buffer:

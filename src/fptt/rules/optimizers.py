@@ -37,7 +37,10 @@ class Optimizer:
         raise NotImplementedError
 
     def emit_start(self, e: Emitter) -> None:
-        """What happens once, before the tensors are updated."""
+        """What the optimizer remembers besides its moments, before any update."""
+
+    def emit_tick(self, e: Emitter) -> None:
+        """What happens once per update, before the tensors move."""
 
     def rate(self, e: Emitter) -> Ref:
         """The learning rate, a number that schedules change while the program stays."""
@@ -143,6 +146,9 @@ class Adam(Optimizer):
         return e.buffer("correction", (2,), "optimizer_state", dtype=e.control_dtype).whole
 
     def emit_start(self, e: Emitter) -> None:
+        e.emit("fill", [], [self._correction(e)], value=0.0)
+
+    def emit_tick(self, e: Emitter) -> None:
         correction = self._correction(e)
         e.emit(
             "adam_correction",

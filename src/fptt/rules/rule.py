@@ -50,10 +50,18 @@ class Rule:
         check_choice(owner, "state", self.state, ("reset", "carry"))
         check_choice(owner, "source", self.source, tuple(SOURCES))
 
+    def emit_start(self, e: Emitter, optimizer: Optimizer) -> None:
+        """Writes into the routine `start`: what rule and optimizer remember before any update."""
+        for name, _, _ in e.trained:
+            for state in optimizer.state(e, name)[1]:
+                if state is not None:
+                    e.emit("fill", [], [state], value=0.0)
+        optimizer.emit_start(e)
+
     def emit_update(self, e: Emitter, optimizer: Optimizer, clip: float | None) -> None:
         """Writes the routine `update`: gradients to new parameters."""
         factor = emit_clipping(e, clip)
-        optimizer.emit_start(e)
+        optimizer.emit_tick(e)
         for name, theta, gradient in e.trained:
             inputs, outputs = optimizer.state(e, name)
             e.emit(
