@@ -9,7 +9,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import backend as make_backend
-from fptt.batches import Batch, as_array, check_target, make_batch
+from fptt.batches import (
+    Batch,
+    as_array,
+    check_input,
+    check_lengths,
+    check_target,
+    make_batch,
+)
+from fptt.carry import rows_in_order
 from fptt.errors import InputError
 from fptt.nets.network import Network
 from fptt.program import build_inference
@@ -34,7 +42,7 @@ class Inference:
         criterion: "cross_entropy" or "mse", for `evaluate`.
         carry: whether rows go on from batch to batch (language modelling).
         batch: rows that are run together.
-        dtype: of the arithmetic.
+        dtype, activation_dtype: as in `fptt.build`.
     """
 
     def __init__(
@@ -46,10 +54,16 @@ class Inference:
         carry: bool = False,
         batch: int = ROWS,
         dtype: str = "float32",
+        activation_dtype: str | None = None,
         backend: str = "reference",
     ) -> None:
         self.program = build_inference(
-            net, batch=batch, every_step=every_step, dtype=dtype, criterion=criterion
+            net,
+            batch=batch,
+            every_step=every_step,
+            dtype=dtype,
+            activation_dtype=activation_dtype,
+            criterion=criterion,
         )
         self.backend = make_backend(backend, self.program)
         self.carry = carry
@@ -65,6 +79,7 @@ class Inference:
             carry=carry,
             batch=program.batch if carry else max(program.batch, ROWS),
             dtype=program.dtype,
+            activation_dtype=program.activation_dtype,
         )
 
     def load(self, parameters: Mapping[str, Array]) -> None:
@@ -83,24 +98,25 @@ class Inference:
         )
         for low in range(0, n, self.program.batch):
             rows = slice(low, low + self.program.batch)
-            values = self._run(
-                Batch(whole.x[rows], None, whole.lengths[rows], whole.order[rows], False),
-                reset=True,
+            self.reset()
+            outputs[whole.order[rows]] = self._run(
+                Batch(whole.x[rows], None, whole.lengths[rows], whole.order[rows], False)
             )
-            outputs[whole.order[rows]] = values
         return outputs
+
+    def reset(self) -> None:
+        """The state before any sequence."""
+        self.backend.run("begin_inference", Frame(0, 0, (self.program.batch,), 0))
 
     def _dtype(self) -> type:
         return np.float64 if self.program.dtype == "float64" else np.float32
 
-    def _run(self, batch: Batch, *, reset: bool) -> Array:
-        """Outputs of one sorted batch."""
+    def _run(self, batch: Batch) -> Array:
+        """Outputs of one sorted batch, from the state that is there."""
         every_step = self.program.schedule.every_step
         steps, lengths = batch.x.shape[1], batch.lengths
         shape = (steps,) if every_step else ()
         values = np.zeros((len(batch.x), *shape, self.program.net.outputs), self._dtype())
-        if reset:
-            self.backend.run("begin_inference", Frame(0, 0, (self.program.batch,), 0))
         for t in range(int(lengths[0])):
             rows = int((lengths > t).sum())
             ending = int((lengths > t + 1).sum())
@@ -150,17 +166,23 @@ class Inference:
         self, x: ArrayLike, y: ArrayLike, lengths: ArrayLike | None
     ) -> Iterator[tuple[Array, Array]]:
         """Outputs [m, outputs] and targets [m] or [m, outputs], step by step or row by row."""
-        whole = make_batch(self.program, x, None, lengths)
-        targets = check_target(self.program, y, whole.x.shape[:2])[whole.order]
-        for low in range(0, len(whole.x), self.program.batch):
+        x = check_input(self.program, x)
+        targets = check_target(self.program, y, x.shape[:2])
+        all_lengths = check_lengths(lengths, *x.shape[:2])
+        for low in range(0, len(x), self.program.batch):
             rows = slice(low, low + self.program.batch)
-            part = Batch(whole.x[rows], None, whole.lengths[rows], whole.order[rows], False)
-            outputs = self._run(part, reset=low == 0 or not self.carry)
+            batch = make_batch(self.program, x[rows], None, all_lengths[rows])
+            if not self.carry or low == 0:
+                self.reset()
+            order = batch.order if self.carry else np.arange(len(batch.order))
+            with rows_in_order(self.backend, order):
+                outputs = self._run(batch)
+            wanted = targets[rows][batch.order]
             if self.program.schedule.every_step:
-                running = np.arange(whole.x.shape[1]) < part.lengths[:, None]
-                yield outputs[running], targets[rows][running]
+                running = np.arange(x.shape[1]) < batch.lengths[:, None]
+                yield outputs[running], wanted[running]
             else:
-                yield outputs, targets[rows]
+                yield outputs, wanted
 
 
 def as_arrays(data: Any) -> tuple[Array, Array, Array | None]:

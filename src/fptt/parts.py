@@ -10,9 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import Backend
 from fptt.batches import Batch
+from fptt.carry import read_carry, rows_in_order
 from fptt.errors import NumericalError
 from fptt.program.frame import Frame, frames
-from fptt.program.ir import Buffer
 from fptt.program.plan import LEARNED
 
 if TYPE_CHECKING:
@@ -50,21 +50,25 @@ class PartRunner:
     def run(self, batch: Batch, *, update: bool = True) -> Iterator[tuple[Frame, float | None]]:
         """Trains on a batch; yields every part with its data loss, None where nothing counts."""
         assert batch.y is not None
-        self._arrange_carry(batch.order)
+        # only a carried state has an order of its own
+        order = batch.order if self.program.rule.state == "carry" else np.arange(len(batch.order))
+        with rows_in_order(self.backend, order):
+            yield from self._run_sorted(batch, update=update)
+
+    def _run_sorted(self, batch: Batch, *, update: bool) -> Iterator[tuple[Frame, float | None]]:
+        assert batch.y is not None
         for number, frame in enumerate(frames(self.program, batch.lengths.tolist())):
             if number == 0:
                 self.begin_sequence(frame)
             rows, low, high = frame.rows[0], frame.begin, frame.begin + frame.steps
             self.backend.write("input", batch.x[:rows, low:high].swapaxes(0, 1))
-            for step in range(frame.steps):
-                self.backend.run("forward", frame, step)
+            self.backend.run("forward", frame)
             targets = (
                 batch.y[:rows, low:high].swapaxes(0, 1)
                 if self.program.schedule.every_step
                 else batch.y[:rows]
             )
             yield frame, self.learn(frame, targets, self._fractions(batch, frame), update=update)
-        self._arrange_carry(np.argsort(batch.order))
 
     def _fractions(self, batch: Batch, frame: Frame) -> Array:
         """b of the auxiliary loss, for every row of the part."""
@@ -104,6 +108,8 @@ class PartRunner:
             else:
                 self.backend.learned[...] = good  # the loss may have moved the auxiliary Q
         self.backend.run("carry", frame)
+        for name, state in read_carry(self.backend).items():
+            self._require_finite(f"the state {name}", state[: frame.rows[0]], frame)
         return loss
 
     def _counts(self, targets: Array, frame: Frame) -> bool:
@@ -122,10 +128,13 @@ class PartRunner:
             if buffer.role in LEARNED and buffer.dtype != "uint32":
                 self._require_finite(buffer.name, self.backend.read(buffer.name), frame, good)
 
-    def _require_finite(self, what: str, values: ArrayLike, frame: Frame, good: Array) -> None:
+    def _require_finite(
+        self, what: str, values: ArrayLike, frame: Frame, good: Array | None = None
+    ) -> None:
         if np.isfinite(values).all():
             return
-        self.backend.learned[...] = good
+        if good is not None:
+            self.backend.learned[...] = good
         self.reset()
         raise NumericalError(
             f"{what} became NaN or Inf in part {frame.part + 1} of {self.program.rule.parts} "
@@ -133,14 +142,3 @@ class PartRunner:
             "state of learning is that of the last good update: use a smaller learning rate, or "
             "clip the norm of the update"
         )
-
-    def _carried(self) -> list[Buffer]:
-        return [b for b in self.program.buffers.values() if b.lead]
-
-    def _arrange_carry(self, order: Array) -> None:
-        """Sorts the carried rows, so that each row of a batch goes on from its own state."""
-        if self.program.rule.state == "carry" and (order != np.arange(len(order))).any():
-            for buffer in self._carried():
-                state = self.backend.read(buffer.name, step=-1)
-                state[: len(order)] = state[order]
-                self.backend.write(buffer.name, state, step=-1)

@@ -251,8 +251,8 @@ def run(
             "task": task.name,
             "normalisation": task.normalisation,
             "vocabulary": task.vocabulary,
-            "carry": program.rule.state == "carry",
             "dtype": program.dtype,
+            "activation_dtype": program.activation_dtype,
         }
         save_model(
             out, program.net, trainer.parameters(), program.schedule.name, program.criterion, notes
@@ -307,6 +307,7 @@ def evaluate(model_path: Path, task: Task) -> dict[str, float]:
         carry=task.contiguous,
         batch=task.batch or ROWS,
         dtype=model.notes.get("dtype", "float32"),
+        activation_dtype=model.notes.get("activation_dtype"),
     )
     assert net.weights is not None
     inference.load(net.weights)

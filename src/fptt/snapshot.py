@@ -24,6 +24,7 @@ from fptt.errors import InputError
 from fptt.files import read_bytes, write_atomically
 from fptt.nets.network import Network
 from fptt.program import Program, build
+from fptt.program.ir import Role
 from fptt.program.plan import LEARNED
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = N
     buffers = [
         b
         for b in program.buffers.values()
-        if stream["rows"] is not None or b.role in LEARNED or b.lead or b.role == "frozen"
+        if stream["rows"] is not None or b.role in (*LEARNED, Role.CARRY, Role.FROZEN) or b.lead
     ]
     arrays = []
     for buffer in buffers:

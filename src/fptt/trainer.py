@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from fptt.backends import Backend
 from fptt.backends import backend as make_backend
 from fptt.batches import make_batch
+from fptt.carry import read_carry, write_carry
 from fptt.errors import InputError
 from fptt.inference import Inference
 from fptt.nets.layer import check_size
@@ -149,7 +150,8 @@ class Trainer:
 
         Raises:
             InputError: data that do not fit.
-            NumericalError: NaN or Inf; parameters are those of the last good update.
+            NumericalError: NaN or Inf in the loss, the state of learning or the carried state.
+                What is learnt is that of the last good update; the carried state is zero.
         """
         batch = make_batch(self.program, x, y, lengths, bounded=True)
         self.stream.begin()
@@ -159,21 +161,26 @@ class Trainer:
     def part_gradients(
         self, x: ArrayLike, y: ArrayLike, lengths: ArrayLike | None = None
     ) -> list[dict[str, Array] | None]:
-        """The gradient of every part's data loss at the present weights; nothing is updated.
+        """The gradient of every part's data loss at the present weights; nothing is changed.
 
         Returns:
             One dict name -> gradient for each of the K parts, None where nothing counts.
         """
+        if self.stream.frame is not None:
+            raise InputError(
+                "part_gradients: a part of a stream is in flight, and its activations would be "
+                "lost; call it between parts, or end_sequence() first"
+            )
         gradients: list[dict[str, Array] | None] = [None] * self.program.rule.parts
-        learned = self.backend.learned.copy()
+        learned, carry = self.backend.learned.copy(), read_carry(self.backend)
         batch = make_batch(self.program, x, y, lengths, bounded=True)
-        self.stream.begin()
         for frame, loss in self._parts.run(batch, update=False):
             if loss is not None:
                 gradients[frame.part] = {
                     name: self.backend.read(f"grad/{name}") for name in self.program.trained
                 }
         self.backend.learned[...] = learned
+        write_carry(self.backend, carry)
         return gradients
 
     # -- streams -----------------------------------------------------------------------------
@@ -199,7 +206,7 @@ class Trainer:
 
         Raises:
             InputError: data that do not fit.
-            NumericalError: NaN or Inf; parameters are those of the last good update.
+            NumericalError: as in `train_batch`; the position in the sequence stays.
         """
         return self.stream.step(x_t, target)
 

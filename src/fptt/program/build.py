@@ -14,6 +14,7 @@ from fptt.program.verify import verify
 from fptt.rules.losses import Criterion, EveryStep, Last, LossSchedule, as_schedule
 from fptt.rules.optimizers import SGD, Optimizer
 from fptt.rules.rule import BPTT, Rule, check_choice
+from fptt.rules.sources import SOURCES
 
 DTYPES = ("float64", "float32", "bfloat16")
 
@@ -87,6 +88,7 @@ def build(
     part_steps = max(high - low for low, high in rule.bounds(steps))
     builder = TrainingBuilder(
         net,
+        SOURCES[rule.source],
         steps=part_steps,
         batch=batch,
         dtype=dtype,
@@ -107,6 +109,7 @@ def build_inference(
     batch: int = 1,
     every_step: bool = False,
     dtype: str = "float32",
+    activation_dtype: str | None = None,
     criterion: Criterion = "cross_entropy",
 ) -> Program:
     """A program that only infers, one step at a time, on a batch of its own size.
@@ -118,7 +121,7 @@ def build_inference(
         net: the network.
         batch: the largest batch.
         every_step: whether outputs of every step are wanted, or those of the last step.
-        dtype, criterion: as in `build`.
+        dtype, activation_dtype, criterion: as in `build`.
 
     Raises:
         InputError: values that do not fit together.
@@ -131,12 +134,14 @@ def build_inference(
     """
     check_size("build_inference", "batch", batch)
     check_choice("build_inference", "dtype", dtype, DTYPES)
+    activation_dtype = activation_dtype or dtype
+    check_choice("build_inference", "activation_dtype", activation_dtype, DTYPES)
     builder = Builder(
         net,
         steps=1,
         batch=batch,
         dtype=dtype,
-        activation_dtype=dtype,
+        activation_dtype=activation_dtype,
         every_step=every_step,
     )
     builder.write_inference()
@@ -171,6 +176,7 @@ def _finish(
         buffers=builder.buffers,
         routines=builder.routines,
         output=builder.values[-1],
+        carried=tuple(builder.carried()),
         trained=tuple(name for name, _, _ in builder.trained),
     )
     verify(program)

@@ -113,6 +113,10 @@ class Builder:
                 trained.append((name, theta, self.gradients[name]))
         return trained
 
+    def keeps_steps(self, index: int) -> bool:
+        """Whether the values of layer `index` at all steps of a part will be needed."""
+        return False
+
     def _declare_values(self) -> None:
         """The buffer of every layer's output; ReLU and Dropout work in place where they may."""
         for index, layer in enumerate(self.net.layers):
@@ -168,10 +172,8 @@ class Builder:
         """What layer `index` puts out (-1: the input), as seen from the loop or from the head."""
         buffer = self.values[index] if index >= 0 else self.input
         if in_loop:
-            return buffer.at(0) if buffer.steps else buffer.whole
-        if self.every_step:
-            return buffer.all()
-        return buffer.last() if buffer.steps else buffer.whole
+            return buffer.at(0)
+        return buffer.all() if self.every_step else buffer.last()
 
     def _body_layers(self) -> Iterator[int]:
         return iter(range(self.body_end))
@@ -179,6 +181,7 @@ class Builder:
     # -- forward -----------------------------------------------------------------------------
 
     def forward_body(self, *, before: int, training: bool) -> None:
+        """One step of the layers up to the last recurrent one."""
         for index in self._body_layers():
             layer, e = self.net.layers[index], self.layouts[index]
             x = self.value(index - 1, in_loop=True)
@@ -202,6 +205,7 @@ class Builder:
     # -- routines ----------------------------------------------------------------------------
 
     def carried(self) -> Iterator[Buffer]:
+        """The states that go on from part to part."""
         for index in self._body_layers():
             layer = self.net.layers[index]
             if isinstance(layer, Recurrent):

@@ -11,19 +11,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fptt.program.frame import Frame, frames
-from fptt.program.ir import ITEM_BYTES, Loop, Op, Ref
-from fptt.program.ops import FUNCTION_CLASSES, Operand, Work, bind, spec
+from fptt.program.ir import ITEM_BYTES, PART, SEQUENCE_START, Loop, Op, Ref
+from fptt.program.ops import FUNCTION_CLASSES, SERIAL_CLASSES, Operand, Work, bind, spec
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
 
-#: what runs in a part that is trained
-TRAINED_PART = ("forward", "loss", "backward", "update", "carry")
-
 
 @dataclass(frozen=True)
 class WorkItem:
-    """Equal executions of one operation.
+    """Equal executions of one operation: the same sizes and the same operands present.
 
     Attributes:
         routine: the routine that it belongs to.
@@ -42,6 +39,17 @@ class WorkItem:
     repetitions: int
     parallel: bool
     work: Work
+
+
+@dataclass(frozen=True)
+class _Key:
+    """What makes two executions equal."""
+
+    routine: str
+    kind: str
+    function: str
+    shape: tuple[tuple[str, int], ...]
+    given: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -65,13 +73,13 @@ class WorkTable:
 
 def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTable:
     """Work of one pass over a batch, an update after every part."""
-    counted: dict[tuple[object, ...], tuple[int, Work]] = {}
+    counted: dict[_Key, tuple[int, Work]] = {}
 
     def count(routine: str, frame: Frame, parts: int = 1) -> None:
         for op, rows, steps in _executions(program, routine, frame):
-            sizes, classes = op_work(op, rows, frame.ended)
+            sizes, given, classes = op_work(op, rows, frame.ended)
             for function, work in classes.items():
-                key = (routine, op.kind, function, tuple(sorted(sizes.items())))
+                key = _Key(routine, op.kind, function, tuple(sorted(sizes.items())), given)
                 times, before = counted.get(key, (0, Work()))
                 counted[key] = times + parts * steps, before + work * (parts * steps)
 
@@ -79,16 +87,24 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
         raise ValueError("only programs that train have a work table")
     rows = sorted(lengths or [program.steps] * program.batch, reverse=True)
     parts = list(frames(program, rows))
-    for routine in ("begin_sequence", "next_sequence"):
+    for routine in SEQUENCE_START:
         count(routine, parts[0])
     # parts with the same rows do the same work, whatever their number
     for (running, after), times in Counter((p.rows, p.rows_after) for p in parts).items():
-        for routine in TRAINED_PART:
+        for routine in PART:
             count(routine, Frame(0, 0, running, after), times)
     return WorkTable(
         tuple(
-            WorkItem(routine, kind, function, key, times, spec(kind).parallel, work)  # type: ignore[arg-type]
-            for (routine, kind, function, key), (times, work) in counted.items()
+            WorkItem(
+                key.routine,
+                key.kind,
+                key.function,
+                key.shape,
+                times,
+                key.function not in SERIAL_CLASSES,
+                work,
+            )
+            for key, (times, work) in counted.items()
         )
     )
 
@@ -105,8 +121,13 @@ def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[
             yield item, sum(frame.rows) if all_steps else frame.rows[0], 1
 
 
-def op_work(op: Op, rows: int, ended: int) -> tuple[dict[str, int], dict[str, Work]]:
-    """Sizes of one execution and its work by function class; bytes go to the main class."""
+def op_work(
+    op: Op, rows: int, ended: int
+) -> tuple[dict[str, int], frozenset[str], dict[str, Work]]:
+    """Sizes of one execution, the operands present, and its work by function class.
+
+    Bytes go to the main class.
+    """
     entry = spec(op.kind)
     sizes = {"n": rows}
     moved = 0
@@ -128,7 +149,7 @@ def op_work(op: Op, rows: int, ended: int) -> tuple[dict[str, int], dict[str, Wo
         )
     classes = entry.work({**sizes, "ended": ended}, op.attrs, frozenset(given))
     classes[entry.main_class] = classes.get(entry.main_class, Work()) + Work(bytes=moved)
-    return sizes, classes
+    return sizes, frozenset(given), classes
 
 
 def _items(ref: Ref, rows: int) -> int:

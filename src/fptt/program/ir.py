@@ -36,6 +36,11 @@ class Role(enum.StrEnum):
     SCRATCH = "scratch"
 
 
+#: routines in the order in which training runs them; those of PART run for every part
+SEQUENCE_START = ("begin_sequence", "next_sequence")
+PART = ("forward", "loss", "backward", "update", "carry")
+INFERENCE = ("begin_inference", "infer", "readout")
+
 #: roles whose contents outlive a part, so that no other buffer may use their place
 PERSISTENT = frozenset(
     {Role.INPUT, Role.TARGET, Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE, Role.CARRY}
@@ -108,20 +113,24 @@ class Buffer:
         return Ref(self, "whole")
 
     def at(self, offset: int) -> Ref:
-        """The slot of step t + offset, in a loop over t."""
-        return Ref(self, "step", offset)
+        """The slot of step t + offset, in a loop over t; the whole if only one step is kept."""
+        return Ref(self, "step", offset) if self.steps else self.whole
 
     def all(self, offset: int = 0) -> Ref:
         """The rows of all steps of the part, one below the other; offset as in `at`."""
         return Ref(self, "all", offset)
 
     def last(self) -> Ref:
-        """Of every row, the slot of the last step that it takes in this part."""
-        return Ref(self, "last")
+        """Of every row, the slot of the last step that it takes in this part.
+
+        The whole if only one step is kept: every step runs on a prefix of the rows, so a row that
+        has ended keeps its last values.
+        """
+        return Ref(self, "last") if self.steps else self.whole
 
     def initial(self) -> Ref:
-        """The slot before the first step."""
-        return Ref(self, "initial")
+        """The slot before the first step; the whole if only one step is kept."""
+        return Ref(self, "initial") if self.steps else self.whole
 
 
 Index = Literal["whole", "step", "all", "last", "initial"]

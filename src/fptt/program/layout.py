@@ -2,49 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fptt.program.ir import Buffer, Ref, Role
 
-
-class Declarations(Protocol):
-    """What a layer's layout needs from the builder."""
-
-    part_steps: int
-    buffers: dict[str, Buffer]
-
-    @property
-    def learns(self) -> bool: ...
-
-    @property
-    def gradients(self) -> Mapping[str, Buffer]: ...
-
-    def buffer(
-        self,
-        name: str,
-        inner: tuple[int, ...],
-        role: str,
-        *,
-        dtype: str | None = None,
-        batch: bool = False,
-        steps: int = 0,
-        lead: int = 0,
-    ) -> Buffer: ...
-
-    def emit(
-        self,
-        kind: str,
-        inputs: Sequence[Ref | None],
-        outputs: Sequence[Ref | None],
-        **attrs: object,
-    ) -> None: ...
+if TYPE_CHECKING:
+    from fptt.program.builder import Builder
 
 
 class LayerLayout:
     """Buffers of one layer, under names that start with its number."""
 
-    def __init__(self, builder: Declarations, index: int) -> None:
+    def __init__(self, builder: Builder, index: int) -> None:
         self.index = index
         self._builder = builder
 
@@ -62,11 +32,11 @@ class LayerLayout:
         return self._builder.gradients.get(f"{self.index}.{name}")
 
     def history(self, name: str, width: int, *, carried: bool = False) -> Buffer:
-        """[steps, batch, width]; a program that only infers keeps one step."""
+        """[steps, batch, width], or [batch, width] where no step but the present one is needed."""
         full = f"{self.index}.{name}"
-        if not self._builder.learns:
+        if not self._builder.keeps_steps(self.index):
             role = Role.CARRY if carried else Role.SCRATCH
-            return self._builder.buffer(full, (width,), role, batch=True, steps=1)
+            return self._builder.buffer(full, (width,), role, batch=True)
         return self._builder.buffer(
             full,
             (width,),

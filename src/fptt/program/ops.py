@@ -15,6 +15,7 @@ from fptt.program import opset as _families  # noqa: F401
 from fptt.program.opspec import (
     FUNCTION_CLASSES,
     REGISTRY,
+    SERIAL_CLASSES,
     Operand,
     OpSpec,
     Place,
@@ -33,4 +34,14 @@ def table() -> Mapping[str, OpSpec]:
     return REGISTRY
 
 
-__all__ = ["FUNCTION_CLASSES", "OpSpec", "Operand", "Place", "Work", "bind", "spec", "table"]
+__all__ = [
+    "FUNCTION_CLASSES",
+    "SERIAL_CLASSES",
+    "OpSpec",
+    "Operand",
+    "Place",
+    "Work",
+    "bind",
+    "spec",
+    "table",
+]

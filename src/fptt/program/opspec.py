@@ -36,6 +36,9 @@ FUNCTION_CLASSES = (
     "dataMovement",
 )
 
+#: classes that the published system computes on one core (or its array), the others on all
+SERIAL_CLASSES = frozenset({"MatMul-1", "MatMul-2", "MatMul-3", "softmax", "dataMovement"})
+
 
 @dataclass(frozen=True)
 class Work:
@@ -112,7 +115,6 @@ class OpSpec:
         placed: the formula takes `place`.
         shaped: the formula takes `shape`, because it has no input to learn it from.
         touched: operands of which only some rows move, with those dimensions instead.
-        parallel: whether the published system spreads the work over its cores.
         c_symbol: the kernel's name in C, or None where there is none yet.
     """
 
@@ -127,7 +129,6 @@ class OpSpec:
     placed: bool
     shaped: bool
     touched: Mapping[str, Operand]
-    parallel: bool
     c_symbol: str | None
 
     @property
@@ -165,7 +166,7 @@ def op(
     placed: bool = False,
     shaped: bool = False,
     touched: str = "",
-    parallel: bool = True,
+    c_symbol: str | None = None,
 ) -> Callable[[Formula], Formula]:
     """Enters the decorated formula into the table under its own name."""
 
@@ -189,8 +190,7 @@ def op(
             placed=placed,
             shaped=shaped,
             touched={o.name: o for o in map(parse_operand, touched.split())},
-            parallel=parallel,
-            c_symbol=None,
+            c_symbol=c_symbol,
         )
         return formula
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fptt.program.ir import Buffer, Loop, Role, Routine
+from fptt.program.ir import INFERENCE, PART, SEQUENCE_START, Buffer, Loop, Role, Routine
 
 #: every buffer starts at a multiple of this, which suits the vector loads of all targets
 ALIGNMENT = 16
@@ -22,20 +22,8 @@ LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
 
 #: routines in the order of one part; those of a list are alive together
 _TIMELINES = (
-    (
-        "start",
-        "begin_sequence",
-        "next_sequence",
-        "reset",
-        "forward",
-        "readout",
-        "loss",
-        "backward",
-        "update",
-        "carry",
-        "end_epoch",
-    ),
-    ("begin_inference", "infer", "readout"),
+    ("start", "reset", *SEQUENCE_START, PART[0], "readout", *PART[1:], "end_epoch"),
+    INFERENCE,
 )
 #: written or read by whoever drives the program, at any moment of a part
 _OUTSIDE = {"loss": ("loss", "carry")}

@@ -33,6 +33,8 @@ class Program:
         buffers: by name, in order of declaration.
         routines: by name.
         output: what the network puts out (logits, or regression outputs).
+        carried: the recurrent states that go on from part to part; where a buffer keeps several
+            steps, its slot before the first one.
         trained: names of the parameters that train.
     """
 
@@ -51,6 +53,7 @@ class Program:
     buffers: Mapping[str, Buffer] = field(repr=False)
     routines: Mapping[str, Routine] = field(repr=False)
     output: Buffer = field(repr=False)
+    carried: tuple[Buffer, ...] = field(repr=False)
     trained: tuple[str, ...] = field(repr=False)
 
     @cached_property

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from fptt.nets.layer import FeedForward, Recurrent
+from fptt.nets.network import Network
 from fptt.program.builder import Builder
 from fptt.program.ir import Buffer, Ref, Role
 from fptt.rules.losses import Criterion, LossSchedule
 from fptt.rules.optimizers import Optimizer
 from fptt.rules.rule import Rule
-from fptt.rules.sources import SOURCES
+from fptt.rules.sources import Source
 
 
 class TrainingBuilder(Builder):
@@ -20,6 +23,25 @@ class TrainingBuilder(Builder):
     """
 
     learns = True
+
+    def __init__(self, net: Network, source: Source, **options: Any) -> None:
+        self._source = source
+        super().__init__(net, **options)
+
+    def keeps_steps(self, index: int) -> bool:
+        if index >= self.body_end:
+            return True  # the head runs on all steps at once, where it runs on more than one
+        layers = self.net.layers
+        end = index + 1
+        while end < self.body_end and layers[end].in_place and not layers[index].recurrent:
+            end += 1  # layers that work in this one's memory
+        goes_backwards = self._source.keeps_steps and end > self.lowest
+        feeds_gradient = (
+            self._source.keeps_steps
+            and end == self.lowest < self.body_end
+            and layers[end].recurrent
+        )
+        return goes_backwards or feeds_gradient or (self.every_step and end == self.body_end)
 
     def forward_layers(self) -> None:
         """One step of the body, histories kept."""
@@ -162,7 +184,6 @@ class TrainingBuilder(Builder):
         clip: float | None,
     ) -> None:
         """All routines of training."""
-        source = SOURCES[rule.source]
         with self.routine("start"):
             rule.emit_start(self, optimizer)
             schedule.emit_start(self, self.net.outputs, rule.parts)
@@ -173,23 +194,25 @@ class TrainingBuilder(Builder):
             if rule.state == "reset":
                 for buffer in self.carried():
                     self.emit("fill", [], [buffer.initial()], value=0.0)
+            self._source.begin_sequence(self)
         with self.routine("next_sequence"):
             if any(layer.random for layer in self.net.layers):
                 state = self.layouts[0].random_state.whole
                 self.emit("next_sequence", [state], [state])
         with self.routine("forward"), self.loop():
-            source.in_step(self)
+            self._source.in_step(self)
         with self.routine("loss"):
             self.forward_head(training=True, in_loop=False)
             self._write_loss(schedule, criterion, rule.parts)
         with self.routine("backward"):
             self.backward_head()
-            source.after_part(self)
+            self._source.after_part(self)
         with self.routine("update"):
             rule.emit_update(self, optimizer, clip)
         with self.routine("carry"):
             for buffer in self.carried():
-                self.emit("copy", [buffer.last()], [buffer.initial()])
+                if buffer.lead:
+                    self.emit("copy", [buffer.last()], [buffer.initial()])
         with self.routine("end_epoch"):
             rule.emit_end_epoch(self)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fptt.errors import FpttError
-from fptt.program.ir import ITEM_BYTES, Loop, Op, Ref, Role
+from fptt.program.ir import INFERENCE, ITEM_BYTES, PART, SEQUENCE_START, Loop, Op, Ref, Role
 from fptt.program.ops import Operand, OpSpec, bind, table
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ class VerificationError(FpttError):
 
 
 Site = tuple[str, Op, Loop | None]
-#: routines in the order in which a part runs them, for what must be written before it is read
-_ORDER = ("begin_sequence", "next_sequence", "forward", "loss", "backward", "update", "carry")
+#: what must be written before it is read, in this order
+_ORDERS = ((*SEQUENCE_START, *PART), INFERENCE)
 
 
 def _where(site: Site) -> str:
@@ -109,6 +109,8 @@ def steps(program: Program, site: Site) -> None:
             "initial": ref.buffer.lead > 0 and not in_loop,
             "whole": not has_steps,
         }[index]
+        if index == "last" and ref in site[1].outputs:
+            fits = False  # of rows that end at different steps there is no one place to write
         if not fits or ref.offset + ref.buffer.lead < 0 or ref.offset > 0:
             raise VerificationError(
                 "steps", _where(site), "a slot that exists at this point", str(ref)
@@ -173,16 +175,26 @@ def aliasing(program: Program, site: Site) -> None:
         for operand, ref in zip(spec.inputs, op.inputs, strict=True):
             if out is None or ref is None or ref.buffer.name != out.buffer.name:
                 continue
-            same_slot = (ref.index, ref.offset) == (out.index, out.offset)
             allowed = (operand.name, output.name) in spec.in_place and ref == out
-            if same_slot and not allowed and not _apart(ref, out):
+            if not allowed and not _apart(ref, out):
                 raise VerificationError(
                     "aliasing", _where(site), f"{output.name} apart from {operand.name}", str(out)
+                )
+    written = [out for out in op.outputs if out is not None]
+    for number, out in enumerate(written):
+        for other in written[:number]:
+            if other.buffer.name == out.buffer.name and not _apart(other, out):
+                raise VerificationError(
+                    "aliasing", _where(site), "outputs apart from each other", f"{other}, {out}"
                 )
 
 
 def _apart(a: Ref, b: Ref) -> bool:
-    return any(
+    """Whether two references to one buffer can never meet."""
+    slots = (a.index == b.index == "step" and a.offset != b.offset) or (
+        {a.index, b.index} == {"initial", "last"}
+    )
+    return slots or any(
         x and y and (x[1] <= y[0] or y[1] <= x[0])
         for x, y in ((a.row_range, b.row_range), (a.col_range, b.col_range))
     )
@@ -205,24 +217,22 @@ def write_permission(program: Program, site: Site) -> None:
 
 
 def initialised(program: Program) -> None:
-    """What does not persist is written before it is read."""
-    written: set[str] = set()
-    for routine in _ORDER:
-        for op, loop in program.routines[routine].ops() if routine in program.routines else ():
-            for ref in op.inputs:
-                if (
-                    ref
-                    and not ref.buffer.persistent
-                    and ref.buffer.role != Role.FROZEN
-                    and (ref.buffer.name not in written)
-                ):
-                    raise VerificationError(
-                        "initialised",
-                        _where((routine, op, loop)),
-                        "a buffer that was written before",
-                        str(ref),
-                    )
-            written.update(ref.buffer.name for ref in op.outputs if ref)
+    """What does not persist is written before it is read, in training and in inference."""
+    for order in _ORDERS:
+        written: set[str] = set()
+        for routine in order:
+            for op, loop in program.routines[routine].ops() if routine in program.routines else ():
+                for ref in op.inputs:
+                    if ref is None or ref.buffer.persistent or ref.buffer.role == Role.FROZEN:
+                        continue
+                    if ref.buffer.name not in written:
+                        raise VerificationError(
+                            "initialised",
+                            _where((routine, op, loop)),
+                            "a buffer that was written before",
+                            str(ref),
+                        )
+                written.update(ref.buffer.name for ref in op.outputs if ref)
 
 
 def trained_once(program: Program) -> None:

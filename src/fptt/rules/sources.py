@@ -14,7 +14,16 @@ from fptt.rules.emitter import SourceEmitter
 
 
 class Source(Protocol):
-    """The two emission points."""
+    """The emission points.
+
+    Attributes:
+        keeps_steps: whether the second point needs the activations of all steps of a part.
+    """
+
+    keeps_steps: bool
+
+    def begin_sequence(self, e: SourceEmitter) -> None:
+        """Before a sequence: traces that start anew."""
 
     def in_step(self, e: SourceEmitter) -> None:
         """Inside the forward loop."""
@@ -28,6 +37,11 @@ class BackpropagationThroughTime:
 
     Memory grows with the steps of a part. K = 1 is full BPTT.
     """
+
+    keeps_steps = True
+
+    def begin_sequence(self, e: SourceEmitter) -> None:
+        """Nothing is remembered from sequence to sequence."""
 
     def in_step(self, e: SourceEmitter) -> None:
         e.forward_layers()

@@ -33,7 +33,6 @@ def _cross_entropy_work(
     "logits:n,c target#int:n -> d:n,c loss:1",
     main_class="softmax",
     in_place="logits=d",
-    parallel=False,
     work=_cross_entropy_work,
 )
 def cross_entropy(logits: Array, target: Array) -> tuple[Array, Array]:
@@ -67,7 +66,6 @@ def _auxiliary_work(
     in_place="logits=d q=q_out",
     attrs="rate per_part",
     placed=True,
-    parallel=False,
     work=_auxiliary_work,
 )
 def auxiliary_cross_entropy(

@@ -37,7 +37,6 @@ def add(x: Array, start: Array) -> Array:
     main_class="dataMovement",
     in_place="random=next",
     work=lambda d, attrs, given: {},
-    parallel=False,
 )
 def next_sequence(random: Array) -> Array:
     """Counts the sequences, so that every one gets other random numbers; the seed stays."""

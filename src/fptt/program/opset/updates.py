@@ -162,7 +162,6 @@ def square_sum(d: Array, start: Array | None) -> Array:
     "total:1 -> factor:1",
     main_class="EWO-SGD",
     attrs="clip",
-    parallel=False,
     in_place="total=factor",
     work=lambda d, attrs, given: {"EWO-SGD": Work(1, 1, 1)},
 )
@@ -176,7 +175,6 @@ def clip_factor(total: Array, *, clip: float) -> Array:
     main_class="EWO-SGD",
     attrs="beta1 beta2",
     in_place="correction=correction_out",
-    parallel=False,
     work=lambda d, attrs, given: {"EWO-SGD": Work(2, 2, 0)},
 )
 def adam_correction(correction: Array, *, beta1: float, beta2: float) -> Array:
