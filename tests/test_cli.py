@@ -956,7 +956,7 @@ def test_training_on_text(fptt_json, tmp_path):
         found = fptt_json("eval", out, *chosen)
         assert found["perplexity"] == run["epochs"][-1]["test_perplexity"]
         assert found["perplexity"] == pytest.approx(np.exp(found["loss"]))
-        assert load_model(out).notes["carry"] is True
+        assert load_model(out).notes["dtype"] == "float32"
 
 
 def test_a_text_file_may_be_called_by_a_number(fptt_json, tmp_path, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 import fptt
 from fptt.errors import FpttError
 from fptt.program import verify as verify_module
-from fptt.program.ir import Buffer, Loop, Op, Role
+from fptt.program.ir import Buffer, Loop, Op, Ref, Role
 from fptt.program.verify import OP_RULES, PROGRAM_RULES, VerificationError, verify
 
 
@@ -163,7 +163,7 @@ def test_steps():
         where = f"forward: affine({wrong}, 0.weight_hh, none, 0.gates[t]) -> 0.gates[t]"
         assert_broken(broken, "steps", where, "a slot that exists at this point", str(wrong))
     # a buffer without steps has no last one
-    broken = change(program, "loss", 0, one(outputs=(program.buffers["1.y"].last(),)))
+    broken = change(program, "loss", 0, one(outputs=(Ref(program.buffers["1.y"], "last"),)))
     assert_broken(
         broken,
         "steps",
@@ -212,14 +212,24 @@ def test_shapes():
 
 def test_same_rows():
     program = program_(loss="every_step")
-    y = program.buffers["1.y"]
-    broken = change(program, "loss", 0, one(outputs=(y.last(),)))
+    h, y = program.buffers["0.h"], program.buffers["1.y"]
+    weight, bias = program.buffers["1.weight"].whole, program.buffers["1.bias"].whole
+    broken = change(program, "loss", 0, one(inputs=(h.last(), weight, bias, None)))
     assert_broken(
         broken,
         "same rows",
-        "loss: affine(0.h[:], 1.weight, 1.bias, none) -> 1.y[last]",
+        "loss: affine(0.h[last], 1.weight, 1.bias, none) -> 1.y[:]",
         "all operands [:] or none",
         "a mixture",
+    )
+    # rows that end at different steps have no one place to be written to
+    broken = change(program, "loss", 0, one(outputs=(y.last(),)))
+    assert_broken(
+        broken,
+        "steps",
+        "loss: affine(0.h[:], 1.weight, 1.bias, none) -> 1.y[last]",
+        "a slot that exists at this point",
+        "1.y[last]",
     )
 
 
