@@ -9,13 +9,8 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 export OPENBLAS_NUM_THREADS = 1
 export OMP_NUM_THREADS = 1
-ifndef FPTT_DATA
-ifneq ($(wildcard ../shared/data),)
-export FPTT_DATA := $(abspath ../shared/data)
-endif
-endif
 
-.PHONY: demo test lint format bench clean
+.PHONY: demo test lint clean
 
 demo: $(VENV)/.installed
 	$(BIN)/fptt demo

@@ -61,6 +61,9 @@ class HalfWritten:
         if self._at == "write":
             no_space()
 
+    def truncate(self):
+        self._file.truncate()
+
     def flush(self):
         self._file.flush()
         if self._at == "flush":

@@ -19,10 +19,11 @@ ROOT = Path(fptt.__file__).parent
 #: that is not listed under NEVER
 MAY = {
     "errors": set(),
-    "nets": {"errors"},
-    "rules": {"errors"},
+    "checks": set(),
+    "nets": {"errors", "checks"},
+    "rules": {"errors", "checks"},
     # building joins networks and rules; nothing else of the program does
-    "program": {"errors", "nets", "rules"},
+    "program": {"errors", "checks", "nets", "rules"},
     "reference": {"program", "errors"},
     "native": {"program", "errors"},
     "device": {"program", "errors", "files"},

@@ -65,7 +65,7 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
             raise InputError(
                 f"x contains the token {bad}; the vocabulary has the tokens 0 to {net.tokens - 1}"
             )
-        return array.astype(np.int32)
+        return array.astype(np.int32, copy=False)
     expected = "[" + ", ".join([*names[:-1], str(net.inputs)]) + "]"
     if array.ndim != len(names) or array.shape[-1] != net.inputs:
         raise InputError(f"x has shape {list(array.shape)}; this network takes {expected}")
@@ -73,7 +73,7 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
         raise InputError(f"x has type {array.dtype}; give real numbers {expected}")
     kind = np.float64 if program.dtype == "float64" else np.float32
     with np.errstate(over="ignore"):  # what is too large becomes Inf
-        array = array.astype(kind)
+        array = array.astype(kind, copy=False)
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise InputError(
@@ -102,7 +102,7 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
             raise InputError(
                 f"y contains the label {bad}; this network has the classes 0 to {classes - 1}{none}"
             )
-        return array.astype(np.int32)
+        return array.astype(np.int32, copy=False)
     if array.shape == shape and classes == 1:
         array = array[..., None]
     if array.shape != (*shape, classes) or array.dtype.kind not in "iuf":
@@ -114,7 +114,7 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
     if not np.isfinite(array).all():
         where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
         raise InputError(f"y contains NaN or Inf, first at index {where}")
-    return array.astype(np.float64)
+    return array.astype(np.float64, copy=False)
 
 
 def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
@@ -133,6 +133,17 @@ def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
             f"lengths contains {bad}; x has {steps} steps, so lengths run from 1 to {steps}"
         )
     return array.astype(np.int64)
+
+
+def check_data(program: Program, x: Array, y: Array, lengths: Array | None) -> None:
+    """InputError if any of many sequences is not what the program takes."""
+    checked = check_input(program, x)
+    check_target(program, y, checked.shape[:2])
+    check_lengths(lengths, *checked.shape[:2])
+    if checked.shape[1] > program.steps:
+        raise InputError(
+            f"x has {checked.shape[1]} steps; the program was built for at most {program.steps}"
+        )
 
 
 def make_batch(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from fptt.errors import InputError, SaveError
@@ -18,6 +19,37 @@ def check_writable(path: str | Path) -> None:
         raise InputError(f"the folder of {path} does not exist; create it first")
     if not os.access(path.parent, os.W_OK):
         raise InputError(f"the folder of {path} cannot be written to; choose another one")
+
+
+def _save_error(path: Path, error: OSError) -> SaveError:
+    reason = error.strerror or error
+    return SaveError(f"cannot write {path}: {reason}; what was there before is untouched")
+
+
+def _beside(path: Path) -> Path:
+    """Where a file is written before it takes its place."""
+    return path.with_name(f".{path.name}.part")
+
+
+@contextlib.contextmanager
+def reserved(path: str | Path, size_bytes: int) -> Iterator[None]:
+    """Keeps room on the disk for a file that is written at the end of long work.
+
+    Raises:
+        InputError: as `write_atomically`.
+        SaveError: there is no room, before the work has begun.
+    """
+    path = Path(os.path.realpath(path))
+    check_writable(path)
+    try:
+        try:
+            with open(_beside(path), "wb") as file:
+                os.posix_fallocate(file.fileno(), 0, size_bytes)
+        except OSError as error:
+            raise _save_error(path, error) from None
+        yield
+    finally:
+        _beside(path).unlink(missing_ok=True)
 
 
 def write_atomically(path: str | Path, data: bytes) -> None:
@@ -35,10 +67,11 @@ def write_atomically(path: str | Path, data: bytes) -> None:
     """
     path = Path(os.path.realpath(path))
     check_writable(path)
-    beside = path.with_name(f".{path.name}.part")
+    beside = _beside(path)
     try:
-        with open(beside, "wb") as file:
+        with open(beside, "r+b" if beside.exists() else "wb") as file:
             file.write(data)
+            file.truncate()
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -48,9 +81,7 @@ def write_atomically(path: str | Path, data: bytes) -> None:
             beside.unlink()
         if not isinstance(error, OSError):
             raise
-        raise SaveError(
-            f"cannot write {path}: {error.strerror or error}; what was there before is untouched"
-        ) from None
+        raise _save_error(path, error) from None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fptt import snapshot
+from fptt.batches import check_data
 from fptt.errors import InputError
 from fptt.files import check_writable
 from fptt.inference import as_arrays
@@ -101,6 +102,8 @@ def fit(
             f"fit: x has {len(x)} sequences and y {len(y)} targets; give the same "
             "number of both, at least one"
         )
+    for given in ((x, y, lengths), *([] if test is None else [as_arrays(test)])):
+        check_data(trainer.program, *given)
     carry = trainer.program.rule.state == "carry"
     shuffle = not carry if shuffle is None else shuffle
     position = _Position()

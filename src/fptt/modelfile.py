@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fptt.checks import plain
 from fptt.errors import InputError
 from fptt.files import read_bytes, write_atomically
 from fptt.nets.network import Network
@@ -32,19 +33,14 @@ class Model:
     notes: Mapping[str, Any]
 
 
-def save_model(
-    path: str | Path,
+def model_bytes(
     net: Network,
     parameters: Mapping[str, NDArray[Any]],
     loss: str,
     criterion: str,
     notes: Mapping[str, Any] | None = None,
-) -> None:
-    """Writes parameters and description, atomically.
-
-    Raises:
-        SaveError: the file cannot be written.
-    """
+) -> bytes:
+    """The contents of a model file."""
     from safetensors.numpy import save
 
     description = {
@@ -53,13 +49,19 @@ def save_model(
         "criterion": criterion,
         "notes": dict(notes or {}),
     }
-    write_atomically(
-        path,
-        save(
-            {name: np.ascontiguousarray(array) for name, array in parameters.items()},
-            metadata={"fptt": json.dumps(description)},
-        ),
+    return save(
+        {name: np.ascontiguousarray(array) for name, array in parameters.items()},
+        metadata={"fptt": json.dumps(description, default=plain)},
     )
+
+
+def save_model(path: str | Path, *contents: Any) -> None:
+    """Writes parameters and description, atomically; `contents` as in `model_bytes`.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    write_atomically(path, model_bytes(*contents))
 
 
 def load_model(path: str | Path) -> Model:

@@ -39,6 +39,9 @@ SEEDS_MEMORY = (
     SeedsMemory("backward scratch", "500 KB", (128 * 10 + 10) * 100 * 4),
 )
 
+#: the sum as printed
+SEEDS_MEMORY_TOTAL = "10.2 MB"
+
 #: images of one epoch, for which the seeds count operations
 SEEDS_IMAGES = 60_000
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fptt.errors import InputError
-from fptt.files import check_writable
+from fptt.files import reserved, write_atomically
 from fptt.fitting import Progress, Row
 from fptt.inference import ROWS, Inference
-from fptt.modelfile import load_model, save_model
+from fptt.modelfile import load_model, model_bytes
 from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
 from fptt.nets.layer import Layer, check_size
 from fptt.program import Program, build
@@ -230,33 +231,37 @@ def run(
         NumericalError: NaN or Inf.
         SaveError: a file that cannot be written.
     """
-    for path in (out, checkpoint):
-        if path is not None:
-            check_writable(path)
     if out is not None and checkpoint is not None and out.resolve() == checkpoint.resolve():
         raise InputError(f"the model and the checkpoint are one file, {out}; name two files")
     trainer = Trainer(program, seed=seed)
-    history = trainer.fit(
-        task.train,
-        epochs,
-        test=task.test,
-        schedule=schedule,
-        checkpoint=checkpoint,
-        resume=resume,
-        on_batch=on_batch,
-        on_epoch=on_epoch,
-    )
-    if out is not None:
-        notes = {
-            "task": task.name,
-            "normalisation": task.normalisation,
-            "vocabulary": task.vocabulary,
-            "dtype": program.dtype,
-            "activation_dtype": program.activation_dtype,
-        }
-        save_model(
-            out, program.net, trainer.parameters(), program.schedule.name, program.criterion, notes
+    notes = {
+        "task": task.name,
+        "normalisation": task.normalisation,
+        "vocabulary": task.vocabulary,
+        "dtype": program.dtype,
+        "activation_dtype": program.activation_dtype,
+    }
+
+    def contents() -> bytes:
+        return model_bytes(
+            program.net, trainer.parameters(), program.schedule.name, program.criterion, notes
         )
+
+    # a model that cannot be written must be known before hours of training, not after
+    room = reserved(out, len(contents())) if out is not None else nullcontext()
+    with room:
+        history = trainer.fit(
+            task.train,
+            epochs,
+            test=task.test,
+            schedule=schedule,
+            checkpoint=checkpoint,
+            resume=resume,
+            on_batch=on_batch,
+            on_epoch=on_epoch,
+        )
+        if out is not None:
+            write_atomically(out, contents())
     return RunResult(
         task.name,
         str(program.net),

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import fptt.rules
+from fptt.checks import plain
 from fptt.errors import InputError
 from fptt.files import read_bytes, write_atomically
 from fptt.nets.network import Network
@@ -110,7 +111,7 @@ def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = N
             for b, a in zip(buffers, arrays, strict=True)
         ],
     }
-    text = json.dumps(header).encode()
+    text = json.dumps(header, default=plain).encode()
     body = b"".join(
         [
             MAGIC,
@@ -165,7 +166,7 @@ def restore(
     Raises:
         InputError: the snapshot is of another program.
     """
-    mine, its = json.loads(json.dumps(describe(trainer.program))), header["program"]
+    mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
     for key, value in mine.items():
         if its.get(key) != value:
             raise InputError(

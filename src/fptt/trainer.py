@@ -13,16 +13,17 @@ from fptt.backends import Backend
 from fptt.backends import backend as make_backend
 from fptt.batches import make_batch
 from fptt.carry import read_carry, write_carry
+from fptt.checks import is_number, is_whole
 from fptt.errors import InputError
 from fptt.inference import Inference
 from fptt.nets.layer import check_size
 from fptt.parts import PartRunner
+from fptt.program import Program
 from fptt.program.ir import Buffer, Role
 from fptt.stream import Stream
 
 if TYPE_CHECKING:
     from fptt.fitting import History
-    from fptt.program import Program
 
 Array = NDArray[Any]
 
@@ -58,8 +59,10 @@ class Trainer:
         seed: int = 0,
         threads: int = 1,
     ) -> None:
+        if not isinstance(program, Program):
+            raise InputError(f"Trainer: program is {program!r}; give what fptt.build returned")
         check_size("Trainer", "threads", threads)
-        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 2**32:
+        if not is_whole(seed) or not 0 <= seed < 2**32:
             raise InputError(f"Trainer: seed is {seed!r}; give a whole number from 0 to 2^32 - 1")
         self.program = program
         self.backend = make_backend(backend, program)
@@ -91,6 +94,12 @@ class Trainer:
         """
         arrays = {name: np.asarray(array) for name, array in values.items()}
         self.program.net.check_weights(arrays)
+        largest = {"float64": 1.8e308, "float32": 3.4e38, "bfloat16": 3.38e38}[self.program.dtype]
+        for name, array in arrays.items():
+            if np.abs(array.astype(np.float64)).max(initial=0) > largest:
+                raise InputError(
+                    f"the weights of {name} are larger than {self.program.dtype} holds"
+                )
         for name, array in arrays.items():
             self.backend.write(name, array)
         self.backend.run("start", self._parts.all_rows)
@@ -124,7 +133,7 @@ class Trainer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not isinstance(value, (int, float, np.number)) or not 0 <= value < float("inf"):
+        if not is_number(value) or not 0 <= value < float("inf"):
             raise InputError(f"Trainer: lr is {value!r}; give a number with 0 <= lr < inf")
         self.backend.write("lr", np.array([value]))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.nets.layer import FeedForward, Layout
 
@@ -36,7 +37,7 @@ class Dropout(FeedForward):
     random = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.p, (int, float)) or not 0 <= self.p < 1:
+        if not is_number(self.p) or not 0 <= self.p < 1:
             raise InputError(f"Dropout: p is {self.p!r}; give a probability with 0 <= p < 1")
 
     def width(self, inputs: int | None) -> int:

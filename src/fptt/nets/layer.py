@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from fptt.checks import is_whole
 from fptt.errors import InputError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ class Recurrent(Layer):
 
 def check_size(owner: str, name: str, value: object) -> None:
     """Raises InputError unless value is an integer of at least 1."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
 
 

@@ -48,7 +48,7 @@ class Network:
     """
 
     def __init__(self, layers: Sequence[Layer], weights: Mapping[str, Array] | None = None) -> None:
-        if isinstance(layers, Layer) or not layers:
+        if not isinstance(layers, (list, tuple)) or not layers:
             raise InputError(
                 "Network: give a list of at least one layer, "
                 "such as [LSTM(1, 128), Linear(128, 10)]"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.nets.layer import check_size
 from fptt.nets.network import Network
@@ -78,10 +79,11 @@ def build(
     check_choice("build", "dtype", dtype, DTYPES)
     activation_dtype = activation_dtype or dtype
     check_choice("build", "activation_dtype", activation_dtype, DTYPES)
-    if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < float("inf")):
+    if clip is not None and not (is_number(clip) and 0 < clip < float("inf")):
         raise InputError(f"build: clip is {clip!r}; give a norm above 0, or None")
-    if isinstance(train, str):
-        train = (train,)
+    train = (train,) if isinstance(train, str) else tuple(train)
+    if not all(isinstance(pattern, str) for pattern in train):
+        raise InputError(f"build: train is {train!r}; give names or patterns such as ('1.*',)")
     schedule = as_schedule(loss)
     schedule.check(criterion)
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
+from fptt.published import SEEDS_MEMORY_TOTAL
+
 if TYPE_CHECKING:
     from fptt.planning import MemoryComparison, PlanRow, WorkComparison
     from fptt.studies.demo import DemoRow
@@ -94,7 +96,7 @@ def seeds_memory(rows: Sequence[MemoryComparison]) -> Table:
     table.add_section()
     table.add_row(
         "total",
-        "10.2 MB",
+        SEEDS_MEMORY_TOTAL,
         f"{sum(row.formula_bytes for row in rows):,}",
         f"{sum(row.ours_bytes for row in rows):,}",
         "the last is exact: the arena",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.rules.emitter import Emitter
 from fptt.rules.optimizers import Optimizer
@@ -57,13 +58,12 @@ class FPTT(Rule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        number = (int, float)
-        if not (isinstance(self.alpha, number) and 0 < self.alpha < float("inf")):
+        if not (is_number(self.alpha) and 0 < self.alpha < float("inf")):
             raise InputError(
                 f"FPTT: alpha is {self.alpha!r}; give a number above 0, "
                 "or regularise=False to train without R(t)"
             )
-        if not (isinstance(self.beta, number) and 0 < self.beta <= 1):
+        if not (is_number(self.beta) and 0 < self.beta <= 1):
             raise InputError(f"FPTT: beta is {self.beta!r}; give a number with 0 < beta <= 1")
         check_choice("FPTT", "mode", self.mode, ("code", "paper"))
         check_choice("FPTT", "epoch_end", self.epoch_end, ("average", "keep"))

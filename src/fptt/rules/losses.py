@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
+from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.rules.emitter import Emitter
 from fptt.rules.rule import check_choice
@@ -90,7 +91,7 @@ class Auxiliary(LossSchedule):
     per_part: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate <= 1:
+        if not is_number(self.rate) or not 0 < self.rate <= 1:
             raise InputError(f"Auxiliary: rate is {self.rate!r}; give a number with 0 < rate <= 1")
 
     def check(self, criterion: Criterion) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.rules.emitter import Emitter
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def _check(owner: str, name: str, value: object, low: float, high: float) -> None:
-    if not isinstance(value, (int, float)) or not low <= value < high:
+    if not is_number(value) or not low <= value < high:
         raise InputError(
             f"{owner}: {name} is {value!r}; give a number with {low} <= {name} < {high}"
         )

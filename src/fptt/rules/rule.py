@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from fptt.checks import is_whole
 from fptt.errors import InputError
 from fptt.rules.emitter import Emitter
 from fptt.rules.optimizers import Optimizer
@@ -45,7 +46,7 @@ class Rule:
 
     def __post_init__(self) -> None:
         owner = type(self).__name__
-        if not isinstance(self.parts, int) or isinstance(self.parts, bool) or self.parts < 1:
+        if not is_whole(self.parts) or self.parts < 1:
             raise InputError(f"{owner}: parts is {self.parts!r}; give a whole number of at least 1")
         check_choice(owner, "state", self.state, ("reset", "carry"))
         check_choice(owner, "source", self.source, tuple(SOURCES))

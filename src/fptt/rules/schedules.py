@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from fptt.checks import is_number, is_whole
 from fptt.errors import InputError
 
 #: what a schedule remembers between epochs
@@ -26,7 +27,7 @@ class Schedule:
 
 
 def _check_factor(owner: str, value: object) -> None:
-    if not (isinstance(value, (int, float)) and 0 < value < 1):
+    if not (is_number(value) and 0 < value < 1):
         raise InputError(f"{owner}: factor is {value!r}; give a number with 0 < factor < 1")
 
 
@@ -44,6 +45,12 @@ class StepSchedule(Schedule):
 
     def __post_init__(self) -> None:
         _check_factor("StepSchedule", self.factor)
+        if not isinstance(self.milestones, (tuple, list)) or not all(
+            map(is_whole, self.milestones)
+        ):
+            raise InputError(
+                f"StepSchedule: milestones is {self.milestones!r}; give epochs such as (50, 75, 90)"
+            )
 
     def scale(self, epoch: int, loss: float, memory: Memory) -> float:
         return float(self.factor ** sum(epoch >= milestone for milestone in self.milestones))
@@ -62,7 +69,12 @@ class CosineSchedule(Schedule):
     floor: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.epochs < 1 or not 0 <= self.floor < 1:
+        if not (
+            is_whole(self.epochs)
+            and self.epochs >= 1
+            and is_number(self.floor)
+            and 0 <= self.floor < 1
+        ):
             raise InputError(
                 f"CosineSchedule: epochs is {self.epochs!r} and floor "
                 f"{self.floor!r}; give epochs >= 1 and 0 <= floor < 1"
@@ -91,7 +103,7 @@ class PlateauSchedule(Schedule):
 
     def __post_init__(self) -> None:
         _check_factor("PlateauSchedule", self.factor)
-        if not isinstance(self.patience, int) or self.patience < 0:
+        if not is_whole(self.patience) or self.patience < 0:
             raise InputError(
                 f"PlateauSchedule: patience is {self.patience!r}; give a whole number of at least 0"
             )
