@@ -279,7 +279,7 @@ mutation(
 
 mutation(
     "dropout: an endless stream repeats its masks",
-    ("stream.py", "elif self.position == 0:", "elif False:"),
+    ("training/stream.py", "elif self.position == 0:", "elif False:"),
     tests="test_dropout.py::test_an_endless_stream_is_a_row_of_batches",
 )
 
@@ -350,13 +350,13 @@ mutation(
 )
 mutation(
     "a part without labels updates all the same",
-    ("parts.py", "if self._counts(targets, frame):", "if True:"),
+    ("training/parts.py", "if self._counts(targets, frame):", "if True:"),
     tests="test_sequences.py::test_missing_labels[whole part]",
 )
 mutation(
     "auxiliary: b = (p - 1)/K",
     (
-        "parts.py",
+        "training/parts.py",
         "np.full(rows, (frame.part + 1) / self.program.rule.parts)",
         "np.full(rows, frame.part / self.program.rule.parts)",
     ),
@@ -728,8 +728,8 @@ mutation(
     "import fptt loads what only some need",
     (
         "__init__.py",
-        "from fptt.snapshot import load",
-        ("import ml_dtypes\nfrom fptt.snapshot import load"),
+        "from fptt.storage.snapshot import load",
+        ("import ml_dtypes\nfrom fptt.storage.snapshot import load"),
     ),
     tests="test_imports.py::test_import_loads_nothing_heavy",
 )

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import fptt
-from fptt.carry import read_carry, write_carry
 from fptt.errors import NumericalError
+from fptt.training.carry import read_carry, write_carry
 
 STEPS, ROWS = 4, 3
 

@@ -16,7 +16,7 @@ import pytest
 
 import fptt
 from fptt import cli, planning, runs
-from fptt.modelfile import load_model
+from fptt.storage.modelfile import load_model
 from fptt.studies import demo
 
 SOURCE = Path(fptt.__file__).parents[1]
@@ -1064,10 +1064,10 @@ def test_resuming_what_is_done_changes_nothing(fptt_cli, fptt_json, good, tmp_pa
 #: a checkpoint after every batch, and batches slow enough to be interrupted
 SLOW = """
 import sys, time
-import fptt.fitting
+import fptt.training.fitting
 from fptt.cli import main
 from fptt.trainer import Trainer
-fptt.fitting.CHECKPOINT_S = 0
+fptt.training.fitting.CHECKPOINT_S = 0
 train_batch = Trainer.train_batch
 def slow(*arguments):
     time.sleep(0.005)

@@ -17,11 +17,12 @@ import pytest
 from cases import assert_bits_equal, random_data
 
 import fptt
-import fptt.files
-from fptt import cli, snapshot
+import fptt.storage.files
+from fptt import cli
 from fptt.errors import InputError, SaveError
-from fptt.files import read_bytes, write_atomically
-from fptt.modelfile import load_model, save_model
+from fptt.storage import snapshot
+from fptt.storage.files import read_bytes, write_atomically
+from fptt.storage.modelfile import load_model, save_model
 
 OLD, NEW = b"what was there before", b"new" * 40_000
 
@@ -80,13 +81,13 @@ def fail_at(monkeypatch, point):
     if point in ("fsync", "replace"):
         monkeypatch.setattr(os, point, no_space)
     elif point == "open":
-        monkeypatch.setattr(fptt.files, "open", no_space, raising=False)
+        monkeypatch.setattr(fptt.storage.files, "open", no_space, raising=False)
     else:
 
         def half_opened(*arguments):
             return HalfWritten(open(*arguments), point)
 
-        monkeypatch.setattr(fptt.files, "open", half_opened, raising=False)
+        monkeypatch.setattr(fptt.storage.files, "open", half_opened, raising=False)
 
 
 @pytest.mark.parametrize("exists", [True, False], ids=["replacing", "new"])

@@ -26,9 +26,9 @@ MAY = {
     "program": {"errors", "checks", "nets", "rules"},
     "reference": {"program", "errors"},
     "native": {"program", "errors"},
-    "device": {"program", "errors", "files"},
-    "soc": {"program", "errors", "files"},
-    "files": {"errors"},
+    "device": {"program", "errors", "storage"},
+    "soc": {"program", "errors", "storage"},
+    "storage": {"errors", "checks", "nets", "program", "rules", "trainer"},
 }
 #: modules of `program` that know networks and rules
 BUILDERS = {"program.build", "program.builder", "program.training"}
@@ -86,7 +86,7 @@ def imports(tree, package, *, lazy=True):
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, base]).rstrip(".")
             found.append(base)
-            # `from fptt import snapshot` imports a module as well
+            # `from fptt.storage import snapshot` imports a module as well
             found.extend(f"{base}.{alias.name}" for alias in node.names)
         for child in ast.iter_child_nodes(node):
             visit(child)
@@ -144,7 +144,7 @@ def test_the_reader_of_imports():
 from __future__ import annotations
 from typing import TYPE_CHECKING
 import torch.nn as nn
-from fptt import snapshot, LSTM
+from fptt import planning, LSTM
 from fptt.program.ir import Op
 from ..nets import lstm
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def late():
     found = imports(ast.parse(source), "fptt.rules")
     assert {part_of(i) for i in found} == {
         None,
-        "snapshot",
+        "planning",
         "__init__",
         "program",
         "nets",

@@ -857,7 +857,7 @@ def test_the_plateau_schedule_against_pytorch():
 @pytest.mark.parametrize("state", ["reset", "carry"])
 def test_fit_resumes_inside_an_epoch(tmp_path, monkeypatch, state, schedule):
     """A checkpoint after every batch; stopped at each of them in turn."""
-    monkeypatch.setattr("fptt.fitting.CHECKPOINT_S", -1)
+    monkeypatch.setattr("fptt.training.fitting.CHECKPOINT_S", -1)
     layers = CELLS["stack"]
     options = dict(rule=fptt.FPTT(parts=3, state=state), loss="every_step", batch=2)
     checkpoint = tmp_path / "run.ckpt"

@@ -17,7 +17,7 @@ from fptt.rules import (
     PlateauSchedule,
     StepSchedule,
 )
-from fptt.snapshot import load
+from fptt.storage.snapshot import load
 from fptt.trainer import Trainer
 
 __version__ = "0.1.0"

@@ -268,9 +268,9 @@ def plan(
     --seeds-configuration {memory: [..], work: [..]}.
     """
     from fptt import planning, runs
-    from fptt.modelfile import load_model
     from fptt.program import build
     from fptt.report import tables
+    from fptt.storage.modelfile import load_model
 
     if seeds_configuration:
         configured = planning.seeds_program()

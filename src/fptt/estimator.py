@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fptt.batches import as_array, check_lengths
 from fptt.errors import InputError
 from fptt.nets import CELLS, Linear, Network
 from fptt.program import build
 from fptt.rules import FPTT, SGD, Optimizer, Rule
 from fptt.trainer import Trainer
+from fptt.training.batches import as_array, check_lengths
 
 Array = NDArray[Any]
 

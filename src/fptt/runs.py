@@ -9,10 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from fptt.errors import InputError
-from fptt.files import reserved, write_atomically
-from fptt.fitting import Progress, Row
-from fptt.inference import ROWS, Inference
-from fptt.modelfile import load_model, model_bytes
 from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
 from fptt.nets.layer import Layer, check_size
 from fptt.program import Program, build
@@ -28,8 +24,12 @@ from fptt.rules import (
     Schedule,
     StepSchedule,
 )
+from fptt.storage.files import reserved, write_atomically
+from fptt.storage.modelfile import load_model, model_bytes
 from fptt.tasks import Task, load
 from fptt.trainer import Trainer
+from fptt.training.fitting import Progress, Row
+from fptt.training.inference import ROWS, Inference
 
 
 @dataclass(frozen=True)

@@ -11,19 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import Backend
 from fptt.backends import backend as make_backend
-from fptt.batches import make_batch
-from fptt.carry import read_carry, write_carry
 from fptt.checks import is_number, is_whole
 from fptt.errors import InputError
-from fptt.inference import Inference
 from fptt.nets.layer import check_size
-from fptt.parts import PartRunner
 from fptt.program import Program
 from fptt.program.ir import Buffer, Role
-from fptt.stream import Stream
+from fptt.training.batches import make_batch
+from fptt.training.carry import read_carry, write_carry
+from fptt.training.inference import Inference
+from fptt.training.parts import PartRunner
+from fptt.training.stream import Stream
 
 if TYPE_CHECKING:
-    from fptt.fitting import History
+    from fptt.training.fitting import History
 
 Array = NDArray[Any]
 
@@ -257,24 +257,24 @@ class Trainer:
     # -- training and files ------------------------------------------------------------------
 
     def fit(self, data: Any, epochs: int, **options: Any) -> History:
-        """Trains for a number of epochs; see `fptt.fitting.fit` for the options.
+        """Trains for a number of epochs; see `fptt.training.fitting.fit` for the options.
 
         Example:
             trainer.fit((x, y), epochs=10, test=(x_test, y_test), checkpoint="run.ckpt")
         """
-        from fptt.fitting import fit
+        from fptt.training.fitting import fit
 
         return fit(self, data, epochs, **options)
 
     def save(self, path: str | Path) -> None:
         """Writes the whole training state to a file, atomically; `fptt.load` reads it."""
-        from fptt.snapshot import save
+        from fptt.storage.snapshot import save
 
         save(self, path)
 
     def save_parameters(self, path: str | Path) -> None:
         """Writes the parameters, with the network's description, to a safetensors file."""
-        from fptt.modelfile import save_model
+        from fptt.storage.modelfile import save_model
 
         save_model(
             path,

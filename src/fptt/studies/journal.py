@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fptt.errors import InputError, SaveError
-from fptt.files import read_bytes, write_atomically
+from fptt.storage.files import read_bytes, write_atomically
 
 Row = dict[str, Any]
 

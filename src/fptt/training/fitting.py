@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fptt import snapshot
-from fptt.batches import check_data
 from fptt.errors import InputError
-from fptt.files import check_writable
-from fptt.inference import as_arrays
 from fptt.nets.layer import check_size
 from fptt.rules.schedules import Memory, Schedule
+from fptt.storage import snapshot
+from fptt.storage.files import check_writable
+from fptt.training.batches import check_data
+from fptt.training.inference import as_arrays
 
 if TYPE_CHECKING:
     from fptt.trainer import Trainer

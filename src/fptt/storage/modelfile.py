@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from fptt.checks import plain
 from fptt.errors import InputError
-from fptt.files import read_bytes, write_atomically
 from fptt.nets.network import Network
+from fptt.storage.files import read_bytes, write_atomically
 
 
 @dataclass(frozen=True)

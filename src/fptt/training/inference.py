@@ -9,7 +9,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import backend as make_backend
-from fptt.batches import (
+from fptt.errors import InputError
+from fptt.nets.network import Network
+from fptt.program import build_inference
+from fptt.program.frame import Frame
+from fptt.program.ops import spec
+from fptt.training.batches import (
     Batch,
     as_array,
     check_input,
@@ -17,12 +22,7 @@ from fptt.batches import (
     check_target,
     make_batch,
 )
-from fptt.carry import rows_in_order
-from fptt.errors import InputError
-from fptt.nets.network import Network
-from fptt.program import build_inference
-from fptt.program.frame import Frame
-from fptt.program.ops import spec
+from fptt.training.carry import rows_in_order
 
 if TYPE_CHECKING:
     from fptt.program import Program

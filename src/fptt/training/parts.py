@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fptt.backends import Backend
-from fptt.batches import Batch
-from fptt.carry import read_carry, rows_in_order
 from fptt.errors import NumericalError
 from fptt.program.frame import Frame, frames
 from fptt.program.plan import LEARNED
+from fptt.training.batches import Batch
+from fptt.training.carry import read_carry, rows_in_order
 
 if TYPE_CHECKING:
     from fptt.program import Program

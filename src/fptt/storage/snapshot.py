@@ -22,11 +22,11 @@ import numpy as np
 import fptt.rules
 from fptt.checks import plain
 from fptt.errors import InputError
-from fptt.files import read_bytes, write_atomically
 from fptt.nets.network import Network
 from fptt.program import Program, build
 from fptt.program.ir import Role
 from fptt.program.plan import LEARNED
+from fptt.storage.files import read_bytes, write_atomically
 
 if TYPE_CHECKING:
     from fptt.trainer import Trainer

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fptt.batches import check_input, check_target
 from fptt.errors import InputError
 from fptt.program.frame import Frame
+from fptt.training.batches import check_input, check_target
 
 if TYPE_CHECKING:
-    from fptt.parts import PartRunner
+    from fptt.training.parts import PartRunner
 
 Array = NDArray[Any]
 

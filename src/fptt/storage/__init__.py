@@ -1,0 +1,1 @@
+"""Files: atomic writing, training state, trained models."""

@@ -1,0 +1,1 @@
+"""Driving a program: batches, parts, streams, epochs, evaluation."""
