@@ -331,9 +331,9 @@ def reproduce(
     fsdd: train on five speakers, then adapt to the sixth on 5 recordings of each digit; the same
     for every speaker, beside a model that learns from these 50 recordings alone.
 
-    JSON: a list of {speaker, base_accuracy, tuned_accuracy, own_only_accuracy,
+    JSON: a list of {speaker, base_accuracy, tuned_accuracy, control_accuracy, own_only_accuracy,
     others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
-    others_recordings, tune_memory_bytes, seconds}; the last row is the mean.
+    others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.
     """
     if table != "fsdd":
         raise InputError(f"unknown table {table!r}; expected fsdd")

@@ -169,6 +169,7 @@ def speakers(rows: Sequence[dict[str, Any]]) -> Table:
     columns = {
         "before": "base_accuracy",
         "after": "tuned_accuracy",
+        "without R(t)": "control_accuracy",
         "own data only": "own_only_accuracy",
         "others before": "others_accuracy_before",
         "others after": "others_accuracy_after",
@@ -178,7 +179,8 @@ def speakers(rows: Sequence[dict[str, Any]]) -> Table:
         "fine-tuning by FPTT",
         "speaker",
         *columns,
-        "memory",
+        "bytes",
+        "without R(t)",
         "time",
     )
     for row in rows:
@@ -186,6 +188,7 @@ def speakers(rows: Sequence[dict[str, Any]]) -> Table:
             row["speaker"],
             *(f"{100 * row[name]:.1f}" for name in columns.values()),
             f"{row['tune_memory_bytes']:,}",
+            f"{row['control_memory_bytes']:,}",
             f"{row['seconds']:.1f} s",
             style="bold" if row["speaker"] == "mean" else None,
         )

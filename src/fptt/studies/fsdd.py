@@ -27,13 +27,14 @@ from fptt.trainer import Trainer
 #: called with (speaker, stage, share of the stage that is done)
 Progress = Callable[[str, str, float], None]
 
-STAGES = ("base", "tune", "own")
+STAGES = ("base", "tune", "control", "own")
 
 #: what a row holds; accuracies are shares, 0 to 1
 COLUMNS = {
     "speaker": "the sixth speaker, of whom the base model has heard nothing",
     "base_accuracy": "of the base model on the sixth speaker's test recordings",
     "tuned_accuracy": "the same after fine-tuning by FPTT on the sixth's tuning recordings",
+    "control_accuracy": "the same after fine-tuning by truncated BPTT: no lambda, no running mean",
     "own_only_accuracy": "of a model that learnt from the tuning recordings alone",
     "others_accuracy_before": "of the base model on held-out recordings of the five others",
     "others_accuracy_after": "the same after fine-tuning: what it forgot of them",
@@ -41,6 +42,7 @@ COLUMNS = {
     "test_recordings": "other recordings of the sixth speaker, for the first three accuracies",
     "others_recordings": "held-out recordings of the five others",
     "tune_memory_bytes": "what the fine-tuning program needs, arena and constant data",
+    "control_memory_bytes": "the same for truncated BPTT",
     "seconds": "for the row, on this machine",
 }
 
@@ -61,10 +63,11 @@ def speakers_study(
 ) -> list[Row]:
     """For every speaker: a base model of the five others, before and after fine-tuning.
 
-    Three models a speaker, of the same network and judged on the same recordings of the sixth:
+    Four models a speaker, of the same network and judged on the same recordings of the sixth:
 
         base    BPTT, Adam: nine tenths of the five others' recordings and changed copies of them
         tuned   goes on from base by FPTT, SGD: 5 recordings a digit of the sixth, unchanged
+        control as tuned, but by truncated BPTT: what R(t) adds is the difference
         own     from nothing, BPTT, Adam: the same 5 a digit and changed copies of them
 
     Base and tuned are also judged on the tenth of the others' recordings that no model learnt
@@ -178,12 +181,17 @@ class _Study:
         )
         tuned = Trainer(recipe.tune_program(steps, base.parameters()), self.backend, self.seed)
         self._fit("tune", tuned, split.adapt, recipe.tune_epochs)
+        control = Trainer(
+            recipe.tune_program(steps, base.parameters(), regularise=False), self.backend, self.seed
+        )
+        self._fit("control", control, split.adapt, recipe.tune_epochs)
         own = Trainer(recipe.host_program(steps, recipe.own_batch), self.backend, self.seed)
         self._fit("own", own, recipe.more_voices(split.adapt_own, rng), recipe.own_epochs)
         return {
             "speaker": split.speaker,
             "base_accuracy": base.evaluate(test)["accuracy"],
             "tuned_accuracy": tuned.evaluate(test)["accuracy"],
+            "control_accuracy": control.evaluate(test)["accuracy"],
             "own_only_accuracy": own.evaluate(test_own)["accuracy"],
             "others_accuracy_before": base.evaluate(others_test)["accuracy"],
             "others_accuracy_after": tuned.evaluate(others_test)["accuracy"],
@@ -191,6 +199,7 @@ class _Study:
             "test_recordings": len(test),
             "others_recordings": len(others_test),
             "tune_memory_bytes": tuned.program.memory().total_bytes,
+            "control_memory_bytes": control.program.memory().total_bytes,
             "seconds": time.perf_counter() - started,
         }
 

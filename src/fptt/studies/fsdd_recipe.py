@@ -87,9 +87,15 @@ class Recipe:
             self.network(), BPTT(), Adam(self.host_lr), steps=steps, batch=batch, clip=self.clip
         )
 
-    def tune_program(self, steps: int, weights: dict[str, NDArray[Any]] | None = None) -> Program:
-        """Goes on from given weights: FPTT, on the device."""
-        rule = FPTT(parts=self.parts, alpha=self.alpha, beta=self.beta)
+    def tune_program(
+        self,
+        steps: int,
+        weights: dict[str, NDArray[Any]] | None = None,
+        *,
+        regularise: bool = True,
+    ) -> Program:
+        """Goes on from given weights: FPTT, on the device; without R(t), truncated BPTT."""
+        rule = FPTT(parts=self.parts, alpha=self.alpha, beta=self.beta, regularise=regularise)
         optimizer = SGD(self.tune_lr, self.tune_momentum)
         return build(
             self.network(weights),
