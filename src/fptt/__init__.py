@@ -1,6 +1,6 @@
 """fptt: train recurrent networks where the data is, by Forward Propagation Through Time."""
 
-from fptt.errors import FpttError, InputError
+from fptt.errors import FpttError, InputError, NumericalError, SaveError
 from fptt.estimator import SequenceClassifier
 from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network, ReLU
 from fptt.program import Program, build
@@ -41,9 +41,11 @@ __all__ = [
     "Last",
     "Linear",
     "Network",
+    "NumericalError",
     "PlateauSchedule",
     "Program",
     "ReLU",
+    "SaveError",
     "SequenceClassifier",
     "StepSchedule",
     "Trainer",

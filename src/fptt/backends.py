@@ -42,7 +42,7 @@ def backend(choice: str | Backend, program: Program) -> Backend:
         InputError: an unknown name, or the back end of another program.
     """
     if not isinstance(choice, str):
-        if choice.program is not program:
+        if getattr(choice, "program", None) is not program:
             raise InputError("backend runs another program than the one given; make one for this")
         return choice
     if choice != "reference":

@@ -44,7 +44,7 @@ def demo(as_json: given.Json = False) -> None:
 
     settings = DemoSettings()
     with progress() as bar:
-        total = settings.epochs * len(settings.parts)
+        total = settings.epochs * len(settings.runs)
         task = bar.add_task("training", total=total, note="")
 
         def advance(name: str, epoch: int, epochs: int) -> None:

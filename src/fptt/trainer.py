@@ -28,6 +28,14 @@ if TYPE_CHECKING:
 Array = NDArray[Any]
 
 
+#: numbers above this become Inf
+_LARGEST = {
+    "float64": np.finfo(np.float64).max,
+    "float32": float(np.finfo(np.float32).max),
+    "bfloat16": float(np.uint32(0x7F7FFFFF).view(np.float32)) * (1 - 2**-9),
+}
+
+
 class Trainer:
     """A program with its memory: trains, streams, predicts, saves.
 
@@ -94,7 +102,7 @@ class Trainer:
         """
         arrays = {name: np.asarray(array) for name, array in values.items()}
         self.program.net.check_weights(arrays)
-        largest = {"float64": 1.8e308, "float32": 3.4e38, "bfloat16": 3.38e38}[self.program.dtype]
+        largest = _LARGEST[self.program.dtype]
         for name, array in arrays.items():
             if np.abs(array.astype(np.float64)).max(initial=0) > largest:
                 raise InputError(
@@ -133,7 +141,8 @@ class Trainer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        if not is_number(value) or not 0 <= value < float("inf"):
+        largest = np.finfo(np.float64 if self.program.dtype == "float64" else np.float32).max
+        if not is_number(value) or not 0 <= value <= largest:
             raise InputError(f"Trainer: lr is {value!r}; give a number with 0 <= lr < inf")
         self.backend.write("lr", np.array([value]))
 
@@ -202,13 +211,12 @@ class Trainer:
         """Takes one time step; at the end of a part, learns.
 
         A part trains if a target was given at its last step (loss "every_step": at any step);
-        otherwise it only carries the state. The last target of a part counts. After T steps the
-        parts start again and the state goes on, so that a stream may be endless.
+        otherwise it only carries the state, and targets given before do not count. After T steps
+        the parts start again and the state goes on, so that a stream may be endless.
 
         Args:
             x_t: [rows, features], or tokens [rows]; the same rows until `begin_sequence`.
-            target: labels [rows] or outputs [rows, outputs]; with loss "every_step", -1 means no
-                label for a row.
+            target: labels [rows], where -1 means none for a row, or outputs [rows, outputs].
 
         Returns:
             Outputs of this step [rows, outputs], computed before any update.

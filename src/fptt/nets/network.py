@@ -76,6 +76,11 @@ class Network:
         self.widths = tuple(widths)
         self.outputs = widths[-1]
         self.weights = None
+        if weights is not None and not isinstance(weights, Mapping):
+            raise InputError(
+                f"Network: weights is a {type(weights).__name__}; give a dict of "
+                "parameter name to array"
+            )
         if weights is not None:
             self.weights = {name: np.array(array) for name, array in weights.items()}
             self.check_weights(self.weights)

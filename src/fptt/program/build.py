@@ -81,7 +81,7 @@ def build(
     check_choice("build", "activation_dtype", activation_dtype, DTYPES)
     if clip is not None and not (is_number(clip) and 0 < clip < float("inf")):
         raise InputError(f"build: clip is {clip!r}; give a norm above 0, or None")
-    train = (train,) if isinstance(train, str) else tuple(train)
+    train = (train,) if isinstance(train, str) else tuple(train or ())
     if not all(isinstance(pattern, str) for pattern in train):
         raise InputError(f"build: train is {train!r}; give names or patterns such as ('1.*',)")
     schedule = as_schedule(loss)

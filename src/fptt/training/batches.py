@@ -83,11 +83,18 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
     return array
 
 
-def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Array:
-    """The targets as an array of the program's kind, for input of shape [*leading, ...]."""
+def check_target(
+    program: Program, y: ArrayLike, leading: tuple[int, ...], *, optional: bool = False
+) -> Array:
+    """The targets as an array of the program's kind, for input of shape [*leading, ...].
+
+    With `optional`, -1 marks a row without a label, whatever the loss.
+    """
     every_step, classes = program.schedule.every_step, program.net.outputs
     shape = leading if every_step else leading[:1]
     array = as_array("y", y)
+    if array.dtype == np.bool_:
+        array = array.astype(np.int32)
     if program.criterion == "cross_entropy":
         if array.shape != shape or not np.issubdtype(array.dtype, np.integer):
             raise InputError(
@@ -95,10 +102,10 @@ def check_target(program: Program, y: ArrayLike, leading: tuple[int, ...]) -> Ar
                 f'loss="{program.schedule.name}" with cross-entropy takes whole '
                 f"numbers of shape {list(shape)}"
             )
-        lowest = -1 if every_step else 0
+        lowest = -1 if every_step or optional else 0
         if array.size and not lowest <= array.min() <= array.max() < classes:
             bad = int(array.min() if array.min() < lowest else array.max())
-            none = ", or -1 for none" if every_step else ""
+            none = ", or -1 for none" if lowest else ""
             raise InputError(
                 f"y contains the label {bad}; this network has the classes 0 to {classes - 1}{none}"
             )
@@ -138,7 +145,9 @@ def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
 def check_data(program: Program, x: Array, y: Array, lengths: Array | None) -> None:
     """InputError if any of many sequences is not what the program takes."""
     checked = check_input(program, x)
-    check_target(program, y, checked.shape[:2])
+    targets = check_target(program, y, checked.shape[:2])
+    if targets.dtype == np.int32 and not (targets >= 0).any():
+        raise InputError("y has no target: all its labels are -1")
     check_lengths(lengths, *checked.shape[:2])
     if checked.shape[1] > program.steps:
         raise InputError(
@@ -168,6 +177,8 @@ def make_batch(
             f"{program.batch} of {program.steps}: build with batch={rows}, steps={steps}, or give "
             "smaller batches"
         )
+    if bounded and y is None:
+        raise InputError("y is None; training needs a target for every sequence")
     targets = None if y is None else check_target(program, y, (rows, steps))
     length_array = check_lengths(lengths, rows, steps)
     order = np.argsort(-length_array, kind="stable")

@@ -69,6 +69,7 @@ def fit(
     resume: bool = False,
     on_batch: Progress | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> History:
     """Trains until `epochs` epochs are done.
 
@@ -84,12 +85,16 @@ def fit(
         resume: goes on from `checkpoint` if that file exists, with the same bits as if training
             had not been interrupted.
         on_batch, on_epoch: called for progress and with every epoch's row.
+        should_stop: asked after every batch; if true, the checkpoint is written and
+            KeyboardInterrupt raised.
 
     Returns:
-        The history, with the rows from before the checkpoint.
+        The history, with the rows from before the checkpoint. `loss` is the mean over the parts,
+        so it cannot be compared between values of K.
 
     Raises:
-        InputError: data that do not fit, or a checkpoint of another program.
+        InputError: data that do not fit; a checkpoint that exists without `resume`, or one of
+            another program, other data or another schedule.
         NumericalError: NaN or Inf; the trainer keeps the last good state.
         SaveError: the checkpoint cannot be written; the one before is untouched.
     """
@@ -106,25 +111,21 @@ def fit(
         check_data(trainer.program, *given)
     carry = trainer.program.rule.state == "carry"
     shuffle = not carry if shuffle is None else shuffle
+    # what a checkpoint must agree with, besides the program
+    own = {"data": _fingerprint(x, y, lengths), "schedule": repr(schedule)} if checkpoint else {}
     position = _Position()
-    fingerprint = _fingerprint(x, y, lengths) if checkpoint is not None else 0
-    if resume and checkpoint is not None and Path(checkpoint).exists():
-        header, arrays = snapshot.read(checkpoint)
-        if "fit" not in header["extra"]:
-            raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
-        snapshot.restore(trainer, header, arrays, checkpoint)
-        position = _Position(**header["extra"]["fit"])
-        if header["extra"]["data"] != fingerprint:
+    if checkpoint is not None and Path(checkpoint).exists():
+        if not resume:
             raise InputError(
-                f"{checkpoint} was written while training on other data; use the same, or start "
-                "without it"
+                f"{checkpoint} exists; go on from it with resume=True (--resume), or delete it"
             )
+        position = _resume(trainer, checkpoint, own)
     saved = time.monotonic()
 
     def save() -> None:
         nonlocal saved
         if checkpoint is not None:
-            snapshot.save(trainer, checkpoint, {"fit": vars(position), "data": fingerprint})
+            snapshot.save(trainer, checkpoint, {"fit": vars(position), "own": own})
             saved = time.monotonic()
 
     while position.epoch < epochs:
@@ -139,13 +140,33 @@ def fit(
                 position.loss_sum, position.losses = position.loss_sum + loss, position.losses + 1
             if on_batch:
                 on_batch(position.batch, len(batches), position.loss_sum / max(position.losses, 1))
-            if time.monotonic() - saved > CHECKPOINT_S:
+            stop = should_stop is not None and should_stop()
+            if stop or time.monotonic() - saved > CHECKPOINT_S:
                 save()
+            if stop:
+                raise KeyboardInterrupt
         row = _end_epoch(trainer, position, test, schedule, started)
         if on_epoch:
             on_epoch(row)
         save()
     return History(position.rows)
+
+
+def _resume(trainer: Trainer, checkpoint: str | Path, own: dict[str, Any]) -> _Position:
+    """Takes up a checkpoint, if it is of this training."""
+    header, arrays = snapshot.read(checkpoint)
+    its = header["extra"].get("own")
+    if its is None:
+        raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
+    for name, value in own.items():
+        if its[name] != value:
+            shown = "" if name == "data" else f" ({its[name]}, not {value})"
+            raise InputError(
+                f"{checkpoint} was written while training with another {name}{shown}; use the "
+                "same, or start without it"
+            )
+    snapshot.restore(trainer, header, arrays, checkpoint)
+    return _Position(**header["extra"]["fit"])
 
 
 def _fingerprint(*arrays: Any) -> int:

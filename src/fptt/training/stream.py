@@ -83,7 +83,7 @@ class Stream:
     def _checked(self, target: ArrayLike | None, rows: int) -> Array:
         program = self._parts.program
         if target is not None:
-            return check_target(program, target, (rows,))
+            return check_target(program, target, (rows,), optional=True)
         if program.criterion == "cross_entropy":
             return np.full(rows, -1, np.int32)
         return np.full((rows, program.net.outputs), np.nan)
