@@ -10,7 +10,7 @@ import typer
 
 from fptt import __version__
 from fptt import cli_options as given
-from fptt.cli_output import notes, print_json, progress, show
+from fptt.cli_output import interruptible, notes, print_json, progress, show
 from fptt.errors import FpttError, InputError
 
 app = typer.Typer(
@@ -63,6 +63,7 @@ def demo(as_json: given.Json = False) -> None:
     "--out digits.safetensors"
 )
 def train(
+    context: typer.Context,
     task: given.TrainTask = None,
     data: given.TrainData = None,
     data_dir: given.DataDir = None,
@@ -109,6 +110,10 @@ def train(
 
     if resume and checkpoint is None:
         raise InputError("--resume needs --checkpoint FILE")
+    fptt_only = ("alpha", "beta", "mode", "regularise", "epoch_end", "epoch_lambda")
+    given.without_effect(context, f"--rule {rule}", fptt_only if rule != "fptt" else ())
+    given.without_effect(context, "--optimizer adam", ("momentum",) if optimizer == "adam" else ())
+    given.without_effect(context, "--data", ("data_dir",) if data else ())
     the_task = runs.task_of(
         task,
         data,
@@ -117,6 +122,10 @@ def train(
         limit=limit,
         seed=seed,
         **given.task_options(option),
+    )
+    given.without_effect(context, f"task {the_task.name}", ("batch",) if the_task.batch else ())
+    given.without_effect(
+        context, f"task {the_task.name}", () if the_task.tokens else ("embedding",)
     )
     state = "carry" if the_task.contiguous else "reset"
     k = parts if parts is not None else 1 if rule == "bptt" else min(4, the_task.steps)
@@ -150,6 +159,9 @@ def train(
         markup=False,
         soft_wrap=True,
     )
+    if resume and checkpoint:
+        found = "going on from" if checkpoint.exists() else "starting; there is no"
+        notes.print(f"{found} {checkpoint}", markup=False, soft_wrap=True)
     with progress() as bar:
         line = bar.add_task("", total=None, note="")
 
@@ -165,28 +177,24 @@ def train(
             )
             notes.print(f"epoch {row['epoch']:.0f}: {shown}", soft_wrap=True)
 
-        try:
-            result = runs.run(
-                the_task,
-                program,
-                epochs=epochs,
-                seed=seed,
-                schedule=runs.make_schedule(schedule, epochs),
-                out=out,
-                checkpoint=checkpoint,
-                resume=resume,
-                on_batch=advance,
-                on_epoch=epoch_line,
-            )
-        except KeyboardInterrupt:
-            raise FpttError(
-                "stopped"
-                + (
-                    f"; go on with --checkpoint {checkpoint} --resume"
-                    if checkpoint and checkpoint.exists()
-                    else ""
+        with interruptible() as interrupted:
+            try:
+                result = runs.run(
+                    the_task,
+                    program,
+                    epochs=epochs,
+                    seed=seed,
+                    schedule=runs.make_schedule(schedule, epochs),
+                    out=out,
+                    checkpoint=checkpoint,
+                    resume=resume,
+                    on_batch=advance,
+                    on_epoch=epoch_line,
+                    should_stop=interrupted,
                 )
-            ) from None
+            except KeyboardInterrupt:
+                hint = f"; go on with --checkpoint {checkpoint} --resume" if checkpoint else ""
+                raise FpttError(f"stopped{hint}") from None
     if as_json:
         print_json(result.as_json())
     else:
@@ -210,7 +218,7 @@ def evaluate(
     subset: given.Subset = False,
     limit: given.Limit = None,
     option: given.Option = None,
-    seed: given.EvaluateSeed = 0,
+    seed: given.EvaluateSeed = None,
     as_json: given.Json = False,
 ) -> None:
     """Loss and accuracy of a saved model on a task's test data.
@@ -218,25 +226,29 @@ def evaluate(
     JSON: {model, task, loss, accuracy, perplexity}.
     """
     from fptt import runs
+    from fptt.storage.modelfile import load_model
 
+    loaded = load_model(model)
     the_task = runs.task_of(
         task,
         data,
         data_dir=data_dir,
         subset=subset,
         limit=limit,
-        seed=seed,
+        # with another seed, what was trained on could be judged as if it had been held out
+        seed=loaded.notes.get("seed", 0) if seed is None else seed,
         **given.task_options(option),
     )
-    result = runs.evaluate(model, the_task)
+    result = runs.evaluate(model, loaded, the_task)
     if as_json:
         print_json({"model": str(model), "task": the_task.name, **result})
     else:
         show(", ".join(f"{name} {value:.4f}" for name, value in result.items()))
 
 
-@app.command(epilog="Example: fptt plan --parts 1,2,7,14,28,56,112,392,784")
+@app.command(epilog="Example: fptt plan --rule bptt,tbptt,fptt --parts 1,2,7,14,28,56,112,392,784")
 def plan(
+    context: typer.Context,
     parts: given.Parts = None,
     steps: given.Steps = 784,
     batch: given.Batch = 4,
@@ -250,7 +262,7 @@ def plan(
     dropout: given.Dropout = 0.0,
     embedding: given.Embedding = 64,
     model: given.Model = None,
-    rule: given.RuleName = "fptt",
+    rule: given.PlanRules = "fptt",
     regularise: given.Regularise = True,
     loss: given.Loss = None,
     optimizer: given.OptimizerName = "sgd",
@@ -258,13 +270,19 @@ def plan(
     clip: given.Clip = None,
     dtype: given.Dtype = "float32",
     activation_dtype: given.ActivationDtype = None,
+    train_only: given.TrainOnly = None,
     seeds_configuration: given.SeedsConfiguration = False,
     program: given.Program = False,
     as_json: given.Json = False,
 ) -> None:
     """Exact training memory by category and work by function class, for one K or several.
 
-    JSON: a list of {parts, part_steps, memory_bytes, arena_bytes, total_bytes, work}; with
+    Memory: "shared" is what is saved because buffers that are never needed at once lie in one
+    place, "alignment" the gaps between buffers. Work: MatMul-1 are products that carry gradients
+    back, MatMul-2 those of the forward pass, MatMul-3 weight gradients, Mat2Vec bias gradients, EWO
+    element-wise work (basic: forward, combo: backward, SGD: the update).
+
+    JSON: a list of {rule, parts, part_steps, memory_bytes, arena_bytes, total_bytes, work}; with
     --seeds-configuration {memory: [..], work: [..]}.
     """
     from fptt import planning, runs
@@ -272,7 +290,24 @@ def plan(
     from fptt.report import tables
     from fptt.storage.modelfile import load_model
 
+    network_options = (
+        "inputs",
+        "outputs",
+        "tokens",
+        "cell",
+        "hidden",
+        "layers",
+        "readout",
+        "dropout",
+        "embedding",
+    )
+    given.without_effect(context, "--model", network_options if model else ())
     if seeds_configuration:
+        given.without_effect(
+            context,
+            "--seeds-configuration",
+            set(context.params) - {"seeds_configuration", "as_json"},
+        )
         configured = planning.seeds_program()
         memory, work = planning.seeds_memory(configured), planning.seeds_work(configured)
         if as_json:
@@ -290,11 +325,11 @@ def plan(
             inputs, outputs, tokens=tokens
         )
     )
-    default_parts = "1" if rule == "bptt" else str(max(1, min(28, steps)))
+    several = given.number_list(parts) if parts is not None else [max(1, min(28, steps))]
     programs = [
         build(
             net,
-            runs.make_rule(rule, k, regularise=regularise),
+            runs.make_rule(name, k, regularise=regularise),
             runs.make_optimizer(optimizer, 0.01, momentum),
             steps=steps,
             batch=batch,
@@ -302,8 +337,12 @@ def plan(
             clip=clip,
             dtype=dtype,
             activation_dtype=activation_dtype,
+            train=tuple(train_only or ("*",)),
         )
-        for k in given.number_list(parts if parts is not None else default_parts)
+        for name in rule.split(",")
+        for k in (
+            [1] if name == "bptt" and (parts is None or len(rule.split(",")) > 1) else several
+        )
     ]
     rows = [planning.plan_row(one) for one in programs]
     if as_json:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -77,7 +78,10 @@ Data = Annotated[Path | None, typer.Option(help="Your own data, as in `fptt trai
 Subset = Annotated[bool, typer.Option(help="The 3,000 MNIST images in the package.")]
 Limit = Annotated[int | None, typer.Option(help="Use only so many sequences.")]
 Option = Annotated[list[str] | None, typer.Option(help="Option of the task.")]
-EvaluateSeed = Annotated[int, typer.Option(help="Of the split of your own data.")]
+EvaluateSeed = Annotated[
+    int | None,
+    typer.Option(help="Of the split of your own data.  [default: that of the training]"),
+]
 Parts = Annotated[
     str | None,
     typer.Option(help="K, or a list such as 1,7,28.  [default: 28, 1 for bptt]"),
@@ -103,6 +107,21 @@ CheckpointDir = Annotated[
     Path | None,
     typer.Option(help="Keep finished work here; a study that was stopped goes on from there."),
 ]
+
+
+PlanRules = Annotated[
+    str, typer.Option("--rule", help="fptt, tbptt, bptt, or several such as bptt,tbptt,fptt.")
+]
+
+
+def without_effect(context: typer.Context, because: str, names: Iterable[str]) -> None:
+    """Raises InputError if one of these options was given, since it would change nothing."""
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InputError(
+                f"--{name.replace('_', '-')} has no effect with {because}; leave it out"
+            )
 
 
 def number_list(text: str) -> list[int]:

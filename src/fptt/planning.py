@@ -19,6 +19,7 @@ class PlanRow:
     """What training with one K costs.
 
     Attributes:
+        rule: "FPTT", "TBPTT" or "BPTT".
         parts: K.
         part_steps: steps of the longest part.
         memory_bytes: by category (see `fptt.program.plan.Memory`), with "shared" (negative) and
@@ -27,6 +28,7 @@ class PlanRow:
         work: of one pass over a full batch, by function class.
     """
 
+    rule: str
     parts: int
     part_steps: int
     memory_bytes: Mapping[str, int]
@@ -35,8 +37,9 @@ class PlanRow:
     work: Mapping[str, Work]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data: parts, part_steps, memory_bytes, arena_bytes, total_bytes, work."""
+        """Plain data: rule, parts, part_steps, memory_bytes, arena_bytes, total_bytes, work."""
         return {
+            "rule": self.rule,
             "parts": self.parts,
             "part_steps": self.part_steps,
             "memory_bytes": dict(self.memory_bytes),
@@ -59,6 +62,7 @@ def plan_row(program: Program) -> PlanRow:
     memory = program.memory()
     const_gaps = memory.const_bytes - memory.categories[Role.FROZEN]
     return PlanRow(
+        rule=type(program.rule).__name__,
         parts=program.rule.parts,
         part_steps=program.part_steps,
         memory_bytes={

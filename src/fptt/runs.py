@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -24,8 +25,8 @@ from fptt.rules import (
     Schedule,
     StepSchedule,
 )
-from fptt.storage.files import reserved, write_atomically
-from fptt.storage.modelfile import load_model, model_bytes
+from fptt.storage.files import check_writable, reserved, write_atomically
+from fptt.storage.modelfile import Model, load_model, model_bytes
 from fptt.tasks import Task, load
 from fptt.trainer import Trainer
 from fptt.training.fitting import Progress, Row
@@ -223,6 +224,7 @@ def run(
     resume: bool = False,
     on_batch: Progress | None = None,
     on_epoch: Callable[[Row], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
 ) -> RunResult:
     """Trains a program on a task, tests after every epoch, and saves the model.
 
@@ -233,9 +235,18 @@ def run(
     """
     if out is not None and checkpoint is not None and out.resolve() == checkpoint.resolve():
         raise InputError(f"the model and the checkpoint are one file, {out}; name two files")
+    for path in (out, checkpoint):
+        if path is not None:
+            check_writable(path)
+    if out is not None and out.exists():
+        try:
+            load_model(out)
+        except InputError:
+            raise InputError(f"{out} exists and is no model; name another file") from None
     trainer = Trainer(program, seed=seed)
     notes = {
         "task": task.name,
+        "seed": seed,
         "normalisation": task.normalisation,
         "vocabulary": task.vocabulary,
         "dtype": program.dtype,
@@ -259,6 +270,7 @@ def run(
             resume=resume,
             on_batch=on_batch,
             on_epoch=on_epoch,
+            should_stop=should_stop,
         )
         if out is not None:
             write_atomically(out, contents())
@@ -272,13 +284,17 @@ def run(
     )
 
 
-def evaluate(model_path: Path, task: Task) -> dict[str, float]:
+def evaluate(model_path: Path, model: Model, task: Task) -> dict[str, float]:
     """Loss and accuracy of a saved model on the test data of a task.
+
+    Args:
+        model_path: for messages.
+        model: what `load_model` read from there.
+        task: with the same preparation of the input as in training.
 
     Raises:
         InputError: the model does not fit the task.
     """
-    model = load_model(model_path)
     net = model.net
     # a few sequences need not show every token and every class that the model knows
     fits_below = (
@@ -301,6 +317,11 @@ def evaluate(model_path: Path, task: Task) -> dict[str, float]:
         raise InputError(
             f"{model_path} was trained with {model.criterion}; task {task.name} is for "
             f"{task.criterion}"
+        )
+    if model.notes.get("normalisation", {}) != json.loads(json.dumps(dict(task.normalisation))):
+        raise InputError(
+            f"{model_path} was trained on input that was prepared in another way (task "
+            f"{model.notes.get('task')}); give the task and the options of its training"
         )
     vocabulary = model.notes.get("vocabulary")
     if vocabulary and task.vocabulary and tuple(vocabulary) != task.vocabulary:

@@ -23,9 +23,15 @@ def _table(title: str, *columns: str, left: int = 1) -> Table:
     return table
 
 
+def _columns(rows: Sequence[PlanRow]) -> list[str]:
+    """A column for every row of the plan; the rule is named where there are several."""
+    several = len({row.rule for row in rows}) > 1
+    return [f"{row.rule}\n" * several + f"K={row.parts}" for row in rows]
+
+
 def memory_sweep(rows: Sequence[PlanRow]) -> Table:
     """Bytes by category, one column for each K."""
-    table = _table("Training memory in bytes", "category", *(f"K={row.parts}" for row in rows))
+    table = _table("Training memory in bytes", "category", *_columns(rows))
     names = [name for name in rows[0].memory_bytes if any(row.memory_bytes[name] for row in rows)]
     for name in names:
         table.add_row(name.replace("_", " "), *(f"{row.memory_bytes[name]:,}" for row in rows))
@@ -63,7 +69,7 @@ def work_sweep(rows: Sequence[PlanRow]) -> Table:
         "Work of one pass over a full batch, in millions of operations (mul + add + "
         "transcendental)",
         "function",
-        *(f"K={row.parts}" for row in rows),
+        *_columns(rows),
     )
     for name in rows[0].work:
         works = [row.work[name] for row in rows]

@@ -74,6 +74,11 @@ def load_model(path: str | Path) -> Model:
     from safetensors.numpy import load
 
     data = read_bytes(path, "the model")
+    if data.startswith(b"FPTTSNAP"):
+        raise InputError(
+            f"{path} is a checkpoint; give a model that `fptt train --out` wrote, or go on "
+            "training from it with --checkpoint and --resume"
+        )
     try:
         parameters = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])

@@ -169,9 +169,10 @@ def restore(
     mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
     for key, value in mine.items():
         if its.get(key) != value:
+            other, value = _differing(its.get(key), value)
             raise InputError(
                 f"{path} is of another training program: its {key} is "
-                f"{_short(its.get(key))}, here it is {_short(value)}; use the same "
+                f"{_short(other)}, here it is {_short(value)}; use the same "
                 "options, or start without it"
             )
     if header["trainer"]["seed"] != trainer.seed:
@@ -183,6 +184,14 @@ def restore(
         trainer.backend.write(name, array)
     trainer.epoch = header["trainer"]["epoch"]
     trainer.stream.from_plain(header["trainer"]["stream"])
+
+
+def _differing(its: object, mine: object) -> tuple[object, object]:
+    """The fields in which two descriptions differ."""
+    if not isinstance(its, dict) or not isinstance(mine, dict):
+        return its, mine
+    names = [name for name in {**its, **mine} if its.get(name) != mine.get(name)]
+    return {n: its[n] for n in names if n in its}, {n: mine[n] for n in names if n in mine}
 
 
 def _short(value: object) -> str:

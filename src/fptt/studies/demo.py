@@ -160,8 +160,8 @@ def trade(rows: list[DemoRow]) -> str:
         return text
 
     return (
-        f"{'; '.join(map(clause, [kept] if kept is least else [kept, least]))}. The parts save the "
-        "activations; lambda and the running mean are the price of R(t). Every rule saw every image "
-        "equally often, from the same weights; with K parts there are K updates a batch. One seed: "
-        "differences below a point or so are chance."
+        f"{'; '.join(map(clause, [kept] if kept is least else [kept, least]))}. The parts save "
+        "activations; lambda and the running mean are the price of R(t). Every rule saw every "
+        "image equally often, from the same weights; with K parts there are K updates a batch. "
+        "One seed: differences below a point or so are chance."
     )
