@@ -494,7 +494,8 @@ EVAL = {
     "folder": "cannot read the model {file}: Is a directory",
     "model_cut": "{file} is not a whole safetensors file (<...>); " + NO_MODEL,
     "model_empty": "{file} is not a whole safetensors file (<...>); " + NO_MODEL,
-    "state": "{file} is not a whole safetensors file (<...>); " + NO_MODEL,
+    "state": "{file} is a checkpoint; give a model that `fptt train --out` wrote, or go on "
+    "training from it with --checkpoint and --resume",
     "text": "{file} is not a whole safetensors file (<...>); " + NO_MODEL,
     "good": "{file} is not a whole safetensors file (<...>); " + NO_MODEL,
 }
@@ -587,10 +588,11 @@ def test_a_network_that_no_computer_holds(refused, good, hidden):
     )
 
 
-def test_training_that_explodes(refused, good, tmp_path):
+def test_training_that_explodes(refused, good, bad, tmp_path):
     """Exit code 1; what was written before is untouched."""
     out = tmp_path / "m.st"
-    out.write_bytes(b"an older model")
+    older = bad["model"].read_bytes()
+    out.write_bytes(older)
     refused(
         "<...> became NaN or Inf in part <...> of 2 (steps <...>); training stopped, and the state "
         "of learning is that of the last good update: use a smaller learning rate, or clip the "
@@ -600,10 +602,102 @@ def test_training_that_explodes(refused, good, tmp_path):
         code=1,
     )
     assert [p.name for p in tmp_path.iterdir()] == ["m.st"]
-    assert out.read_bytes() == b"an older model"
+    assert out.read_bytes() == older
 
 
 # --- checkpoints that do not fit ----------
+
+
+def test_nothing_that_is_no_model_is_overwritten(refused, good, tmp_path):
+    whole = good.read_bytes()
+    refused(
+        "{file} exists and is no model; name another file",
+        *["train", "--data", good, *SMALL, "--out", good],
+        file=good,
+    )
+    assert good.read_bytes() == whole
+
+
+def test_a_checkpoint_is_not_overwritten_without_being_asked(fptt_cli, refused, good, tmp_path):
+    checkpoint = tmp_path / "run.ckpt"
+    run = ["train", "--data", good, *SMALL, "--checkpoint", checkpoint]
+    fptt_cli(*run)
+    whole = checkpoint.read_bytes()
+    refused(
+        "{file} exists; go on from it with resume=True (--resume), or delete it",
+        *run,
+        file=checkpoint,
+    )
+    assert checkpoint.read_bytes() == whole
+    _, notes = fptt_cli(*run, "--resume")
+    assert f"going on from {checkpoint}" in notes.splitlines()
+    _, notes = fptt_cli(*run[:-1], tmp_path / "new.ckpt", "--resume")
+    assert f"starting; there is no {tmp_path / 'new.ckpt'}" in notes.splitlines()
+
+
+def test_a_checkpoint_of_another_schedule(fptt_cli, refused, good, tmp_path):
+    checkpoint = tmp_path / "run.ckpt"
+    run = ["train", "--data", good, *SMALL, "--checkpoint", checkpoint]
+    fptt_cli(*run)
+    refused(
+        "{file} was written with the schedule None, not CosineSchedule(epochs=3, floor=0.0); use "
+        "the same, or start without it",
+        *[*run, "--resume", "--schedule", "cosine", "--epochs", 3],
+        file=checkpoint,
+    )
+
+
+def test_evaluation_judges_what_training_held_out(fptt_json, store, tmp_path):
+    """Labels at random: only what was learnt by heart is known."""
+    rng = np.random.default_rng(0)
+    data = store("random.npz", x=rng.normal(size=(60, 5, 2)), y=rng.integers(0, 2, 60))
+    model = tmp_path / "m.st"
+    options = ["--hidden", 32, "--batch", 8, "--epochs", 150, "--lr", "0.1", "--rule", "bptt"]
+    run = fptt_json("train", "--data", data, "--seed", 3, *options, "--out", model)
+    found = fptt_json("eval", model, "--data", data)
+    assert found["accuracy"] == run["epochs"][-1]["test_accuracy"] < 0.8
+    assert fptt_json("eval", model, "--data", data, "--seed", 4)["accuracy"] > found["accuracy"]
+
+
+def test_input_prepared_in_another_way(fptt_cli, refused, tmp_path):
+    model = tmp_path / "m.st"
+    fptt_cli("train", "--task", "ps-mnist", "--subset", "--limit", 10, *SMALL, "--out", model)
+    refused(
+        "{file} was trained on input that was prepared in another way (task ps-mnist); give the "
+        "task and the options of its training",
+        *["eval", model, "--task", "s-mnist", "--subset", "--limit", 10],
+        file=model,
+    )
+
+
+WITHOUT_EFFECT = {
+    "alpha": (["train", "--task", "add", "--rule", "bptt", "--alpha", "3"], "--rule bptt"),
+    "epoch-end": (
+        ["train", "--task", "add", "--rule", "tbptt", "--epoch-end", "keep"],
+        "--rule tbptt",
+    ),
+    "momentum": (
+        ["train", "--task", "add", "--optimizer", "adam", "--momentum", "0.3"],
+        "--optimizer adam",
+    ),
+    "embedding": (["train", "--task", "add", "--embedding", "3"], "task add"),
+    "hidden": (["plan", "--model", "m", "--hidden", "3"], "--model"),
+    "batch": (["plan", "--seeds-configuration", "--batch", "3"], "--seeds-configuration"),
+}
+
+
+@pytest.mark.parametrize("name", WITHOUT_EFFECT)
+def test_options_without_effect_are_refused(refused, name):
+    arguments, because = WITHOUT_EFFECT[name]
+    refused(f"--{name} has no effect with {because}; leave it out", *arguments)
+
+
+def test_plan_of_several_rules(fptt_json):
+    rows = fptt_json("plan", "--rule", "bptt,tbptt,fptt", "--parts", "2,4", "--steps", 8)
+    assert [(row["rule"], row["parts"]) for row in rows] == [
+        *[("BPTT", 1), ("TBPTT", 2), ("TBPTT", 4), ("FPTT", 2), ("FPTT", 4)]
+    ]
+    assert [row["memory_bytes"]["rule_state"] for row in rows[:3]] == [0] * 3
 
 
 def test_checkpoints_that_cannot_be_resumed(fptt_cli, refused, good, bad, tmp_path):
@@ -698,7 +792,7 @@ def test_how_documented_keys_are_read():
 
 @pytest.fixture
 def tiny_demo(monkeypatch):
-    tiny = demo.DemoSettings(parts=(1, 4), epochs=1, batch=50)
+    tiny = demo.DemoSettings(runs=(("BPTT", 1), ("FPTT", 4), ("TBPTT", 4)), epochs=1, batch=50)
     whole = demo.load
     monkeypatch.setattr(demo, "DemoSettings", lambda: tiny)
     monkeypatch.setattr(demo, "load", lambda *a, **k: whole(*a, **k, limit=100))
@@ -708,16 +802,20 @@ def test_json_of_demo(fptt_json, tiny_demo):
     document = fptt_json("demo")
     (keys,) = documented(cli.demo)
     assert set(document) == set(keys)
-    assert [set(row) for row in document["rows"]] == [set(keys["rows"])] * 2
-    assert [(row["rule"], row["parts"]) for row in document["rows"]] == [("BPTT", 1), ("FPTT", 4)]
+    assert [set(row) for row in document["rows"]] == [set(keys["rows"])] * 3
+    assert [(row["rule"], row["parts"]) for row in document["rows"]] == [
+        ("BPTT", 1),
+        ("FPTT", 4),
+        ("TBPTT", 4),
+    ]
     assert document["trade"].startswith("FPTT in 4 parts trains in ")
 
 
 def test_demo_in_words(fptt_cli, tiny_demo):
     out, err = fptt_cli("demo")
     *table, sentence = out.splitlines()
-    rows = [line.split() for line in table if re.match(r" *[BF]PTT ", line)]
-    assert [row[:2] for row in rows] == [["BPTT", "1"], ["FPTT", "4"]]
+    rows = [line.split() for line in table if re.match(r" *T?[BF]PTT ", line)]
+    assert [row[:2] for row in rows] == [["BPTT", "1"], ["FPTT", "4"], ["TBPTT", "4"]]
     assert sentence.startswith("FPTT in 4 parts trains in ") and "points of accuracy" in sentence
     assert err == ""
 
@@ -747,11 +845,12 @@ def test_json_of_train_and_eval(fptt_json, good, tmp_path):
     }
 
 
-def test_json_has_null_where_a_number_is_infinite(fptt_json, monkeypatch):
+def test_json_has_null_where_a_number_is_infinite(fptt_json, monkeypatch, bad):
     monkeypatch.setattr(
-        runs, "evaluate", lambda model, task: {"loss": 1e3, "perplexity": float("inf")}
+        runs, "evaluate", lambda path, model, task: {"loss": 1e3, "perplexity": float("inf")}
     )
-    assert fptt_json("eval", "m", "--task", "add", "--option", "n_train=1")["perplexity"] is None
+    arguments = ["eval", bad["model"], "--task", "add", "--option", "n_train=1"]
+    assert fptt_json(*arguments)["perplexity"] is None
 
 
 def test_json_of_plan(fptt_json):

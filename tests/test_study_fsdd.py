@@ -39,13 +39,15 @@ def test_rows_are_what_the_columns_say(data_dir, known_rows):  # noqa: F811
     for row in known_rows:
         assert list(row) == list(COLUMNS)
         accuracies = [value for key, value in row.items() if "accuracy" in key]
-        assert len(accuracies) == 5 and all(0 <= value <= 1 for value in accuracies)
+        assert len(accuracies) == 6 and all(0 <= value <= 1 for value in accuracies)
         assert (row["tune_recordings"], row["test_recordings"], row["others_recordings"]) == (
             50,
             60,
             60,
         )
         assert row["tune_memory_bytes"] == program.memory().total_bytes
+        control = SMALL.tune_program(96, regularise=False).memory()
+        assert row["control_memory_bytes"] == control.total_bytes < row["tune_memory_bytes"]
         assert row["seconds"] > 0
     json.dumps(known_rows)  # numpy's whole numbers would be refused
 
@@ -78,19 +80,27 @@ def test_nothing_is_judged_on_what_it_learnt_from(data_dir, monkeypatch):  # noq
     def recordings(data):
         return {x.tobytes() for x in data.x}
 
-    (base, base_data), (tuned, tune_data), (own, own_data) = fitted
+    (base, base_data), (tuned, tune_data), (control, control_data), (own, own_data) = fitted
+    assert control_data is tune_data
+    assert (tuned.program.rule.regularise, control.program.rule.regularise) == (True, False)
     assert recordings(tune_data) == recordings(split.adapt)
     assert recordings(split.adapt_own) < recordings(own_data)
     learnt = {
         id(base): recordings(base_data),
         id(own): recordings(own_data),
         id(tuned): recordings(base_data) | recordings(tune_data),
+        id(control): recordings(base_data) | recordings(tune_data),
     }
     judgements = [(id(trainer), data) for trainer, data in judged]
-    assert [who for who, _ in judgements] == [id(t) for t in (base, tuned, own, base, tuned)]
+    assert [who for who, _ in judgements] == [
+        id(t) for t in (base, tuned, control, own, base, tuned)
+    ]
     for who, data in judgements:
         assert not learnt[who] & recordings(data)
-    sixth, sixth_tuned, sixth_own, others, others_tuned = (data for _, data in judgements)
+    sixth, sixth_tuned, sixth_control, sixth_own, others, others_tuned = (
+        data for _, data in judgements
+    )
+    assert recordings(sixth_control) == recordings(sixth)
     assert recordings(sixth) == recordings(sixth_tuned) == recordings(split.test)
     assert recordings(sixth_own) == recordings(split.test_own)
     assert recordings(others) == recordings(others_tuned)
@@ -107,7 +117,7 @@ def test_limited_test_sets_are_the_same_recordings_on_both_scales(data_dir, monk
         Trainer, "evaluate", lambda self, data: (judged.append(data), evaluate(self, data))[1]
     )
     study(data_dir, speakers=["theo"], epochs=1)
-    _, tuned, own, _, _ = judged
+    _, tuned, _, own, _, _ = judged
     assert np.array_equal(tuned.lengths, own.lengths) and np.array_equal(tuned.y, own.y)
 
 
@@ -135,7 +145,8 @@ def test_a_killed_study_goes_on_with_the_same_rows(data_dir, known_rows, tmp_pat
     rows = study(
         data_dir, checkpoint_dir=folder, on_progress=kill_at(None, None, 1), on_row=reported.append
     )
-    assert {(name, stage) for name, stage, _ in stages} == {("theo", "tune"), ("theo", "own")}
+    left = [("theo", stage) for stage in ("tune", "control", "own")]
+    assert {(name, stage) for name, stage, _ in stages} == set(left)
     assert without_seconds(rows) == without_seconds(known_rows)
     assert reported == rows
     assert study(data_dir, checkpoint_dir=folder) == rows  # from the file, seconds and all

@@ -114,16 +114,12 @@ def train(
     given.without_effect(context, f"--rule {rule}", fptt_only if rule != "fptt" else ())
     given.without_effect(context, "--optimizer adam", ("momentum",) if optimizer == "adam" else ())
     given.without_effect(context, "--data", ("data_dir",) if data else ())
+    options = given.task_options(option)
+    if task in ("char", "words") and given.was_given(context, "batch"):
+        options.setdefault("batch", batch)  # the number of streams that the text is cut into
     the_task = runs.task_of(
-        task,
-        data,
-        data_dir=data_dir,
-        subset=subset,
-        limit=limit,
-        seed=seed,
-        **given.task_options(option),
+        task, data, data_dir=data_dir, subset=subset, limit=limit, seed=seed, **options
     )
-    given.without_effect(context, f"task {the_task.name}", ("batch",) if the_task.batch else ())
     given.without_effect(
         context, f"task {the_task.name}", () if the_task.tokens else ("embedding",)
     )

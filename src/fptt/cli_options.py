@@ -114,11 +114,16 @@ PlanRules = Annotated[
 ]
 
 
+def was_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
 def without_effect(context: typer.Context, because: str, names: Iterable[str]) -> None:
     """Raises InputError if one of these options was given, since it would change nothing."""
     for name in names:
-        source = context.get_parameter_source(name)
-        if source is not None and source.name == "COMMANDLINE":
+        if was_given(context, name):
             raise InputError(
                 f"--{name.replace('_', '-')} has no effect with {because}; leave it out"
             )

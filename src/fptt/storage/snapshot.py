@@ -155,17 +155,8 @@ def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, An
     return header, arrays
 
 
-def restore(
-    trainer: Trainer,
-    header: Mapping[str, Any],
-    arrays: Mapping[str, np.ndarray[Any, Any]],
-    path: str | Path = "the snapshot",
-) -> None:
-    """Puts a snapshot's state into a trainer of the same program.
-
-    Raises:
-        InputError: the snapshot is of another program.
-    """
+def require_same(trainer: Trainer, header: Mapping[str, Any], path: str | Path) -> None:
+    """Raises InputError unless a snapshot is of the trainer's program and seed."""
     mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
     for key, value in mine.items():
         if its.get(key) != value:
@@ -180,6 +171,20 @@ def restore(
             f"{path} was written with seed {header['trainer']['seed']}, not {trainer.seed}; use "
             "the same seed, or start without it"
         )
+
+
+def restore(
+    trainer: Trainer,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    path: str | Path = "the snapshot",
+) -> None:
+    """Puts a snapshot's state into a trainer of the same program.
+
+    Raises:
+        InputError: the snapshot is of another program.
+    """
+    require_same(trainer, header, path)
     for name, array in arrays.items():
         trainer.backend.write(name, array)
     trainer.epoch = header["trainer"]["epoch"]

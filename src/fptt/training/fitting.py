@@ -158,13 +158,17 @@ def _resume(trainer: Trainer, checkpoint: str | Path, own: dict[str, Any]) -> _P
     its = header["extra"].get("own")
     if its is None:
         raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
-    for name, value in own.items():
-        if its[name] != value:
-            shown = "" if name == "data" else f" ({its[name]}, not {value})"
-            raise InputError(
-                f"{checkpoint} was written while training with another {name}{shown}; use the "
-                "same, or start without it"
-            )
+    snapshot.require_same(trainer, header, checkpoint)
+    if its["data"] != own["data"]:
+        raise InputError(
+            f"{checkpoint} was written while training on other data; use the same, or start "
+            "without it"
+        )
+    if its["schedule"] != own["schedule"]:
+        raise InputError(
+            f"{checkpoint} was written with the schedule {its['schedule']}, not "
+            f"{own['schedule']}; use the same, or start without it"
+        )
     snapshot.restore(trainer, header, arrays, checkpoint)
     return _Position(**header["extra"]["fit"])
 
