@@ -358,3 +358,29 @@ def test_other_features_and_longer_sequences():
     )
     with pytest.raises(InputError, match=full(message)):
         model.partial_fit(np.concatenate([X, X], axis=1), Y)
+
+
+def test_two_classes_have_one_decision_value():
+    """scikit-learn's scorers of binary problems ask for it."""
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(60, 5, 2)).astype(np.float32)
+    y = (x[:, -1, 0] > 0).astype(int)
+    classifier = SequenceClassifier(hidden=4, epochs=3).fit(x, y)
+    values = classifier.decision_function(x)
+    assert values.shape == (60,)
+    assert np.array_equal(values > 0, classifier.predict(x) == 1)
+    scores = cross_val_score(SequenceClassifier(hidden=4, epochs=3), x, y, scoring="roc_auc")
+    assert np.isfinite(scores).all()
+
+
+def test_score_weighs_and_checks_its_labels():
+    x, y = np.zeros((4, 3, 1), np.float32), np.array(["a", "b", "a", "a"])
+    classifier = SequenceClassifier(hidden=2, epochs=1).fit(x, y)
+    (found,) = set(classifier.predict(x))
+    weights = [1, 0, 2, 3]
+    expected = np.average(y == found, weights=weights)
+    assert classifier.score(x, y, sample_weight=weights) == pytest.approx(expected)
+    with pytest.raises(
+        fptt.InputError, match=r"^y has shape \[3\]; X has 4 sequences, so give \[4\]$"
+    ):
+        classifier.score(x, y[:3])

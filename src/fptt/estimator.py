@@ -154,26 +154,51 @@ class SequenceClassifier:
             )
         return self
 
-    def decision_function(self, X: ArrayLike, lengths: ArrayLike | None = None) -> Array:
-        """Logits [n, classes], in the order of `classes_`."""
+    def _logits(self, X: ArrayLike, lengths: ArrayLike | None) -> Array:
         if not hasattr(self, "trainer_"):
             raise InputError("this SequenceClassifier has not learnt yet; call fit first")
         return self.trainer_.predict(X, lengths)
 
+    def decision_function(self, X: ArrayLike, lengths: ArrayLike | None = None) -> Array:
+        """Logits [n, classes] in the order of `classes_`.
+
+        With two classes [n], as scikit-learn has it: the logit of the second less that of the
+        first.
+        """
+        logits = self._logits(X, lengths)
+        return np.asarray(logits[:, 1] - logits[:, 0]) if logits.shape[1] == 2 else logits
+
     def predict_proba(self, X: ArrayLike, lengths: ArrayLike | None = None) -> Array:
         """Probabilities [n, classes], in the order of `classes_`."""
-        logits = self.decision_function(X, lengths).astype(np.float64)
+        logits = self._logits(X, lengths).astype(np.float64)
         powers = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
     def predict(self, X: ArrayLike, lengths: ArrayLike | None = None) -> Array:
         """The most probable label of every sequence [n]."""
-        best = self.decision_function(X, lengths).argmax(axis=1)
+        best = self._logits(X, lengths).argmax(axis=1)
         return np.asarray(self.classes_[best])
 
-    def score(self, X: ArrayLike, y: ArrayLike, lengths: ArrayLike | None = None) -> float:
-        """The fraction of sequences that are classified rightly."""
-        return float((self.predict(X, lengths) == np.asarray(y)).mean())
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        lengths: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> float:
+        """The (weighted) fraction of sequences that are classified rightly."""
+        found, labels = self.predict(X, lengths), as_array("y", y)
+        if labels.shape != found.shape:
+            raise InputError(
+                f"y has shape {list(labels.shape)}; X has {len(found)} sequences, so give "
+                f"[{len(found)}]"
+            )
+        weights = None if sample_weight is None else np.asarray(sample_weight, np.float64)
+        return float(np.average(found == labels, weights=weights))
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"SequenceClassifier({options})"
 
     def _start(self, x: Array, classes: Array) -> None:
         if x.ndim != 3:

@@ -77,7 +77,8 @@ def fit(
         trainer: the trainer.
         data: (x, y), (x, y, lengths) or a SequenceData. The order of an epoch depends only on the
             trainer's seed and the epoch's number.
-        epochs: how many in all, those before a checkpoint included.
+        epochs: how many in all, those before a checkpoint included. Without one, every call counts
+            its epochs, and so the order of the data, from the beginning.
         test: data for an evaluation after every epoch, with theta after `end_epoch`.
         shuffle: by default true, unless the rule carries its state from batch to batch.
         schedule: of the learning rate.
