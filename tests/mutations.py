@@ -300,6 +300,15 @@ mutation(
     tests=trajectory(objective="aux-ce"),
 )
 mutation(
+    "one step is kept of the input of the lowest layer that trains",
+    (
+        "program/training.py",
+        "feeds_gradient = self._source.keeps_steps and end == self.lowest < self.body_end",
+        "feeds_gradient = False",
+    ),
+    tests="test_frozen.py",
+)
+mutation(
     "parts drop the tail",
     (
         "rules/rule.py",
@@ -752,7 +761,7 @@ for rule in (
         ("program/verify.py", head, head + "    return\n"),
         tests=f"test_verify.py::test_{rule}",
     )
-for rule in ("initialised", "trained_once", "loop_direction", "placement"):
+for rule in ("initialised", "kept", "trained_once", "loop_direction", "placement"):
     head = f"def {rule}(program: Program) -> None:\n"
     mutation(
         f"verifier: {rule} is not checked",

@@ -394,6 +394,24 @@ def test_initialised():
     )
 
 
+def test_kept():
+    """The frozen lower layer keeps one step only; a loop back finds the last one there."""
+    program = program_([fptt.LSTM(3, 5), fptt.LSTM(5, 5)], train=("1.*",))
+    gates = program.buffers["0.gates"]
+    assert gates.steps == 0
+    kinds = [op.kind for op, _ in program.routines["backward"].ops()]
+    product = kinds.index("product")
+    weight = program.buffers["1.weight_hh"].whole
+    broken = change(program, "backward", product, one(inputs=(gates.whole, weight, None)))
+    assert_broken(
+        broken,
+        "kept",
+        "backward: product(0.gates, 1.weight_hh, none) -> 1.dh",
+        "a value of every step",
+        "0.gates",
+    )
+
+
 def test_trained_once():
     program = program_([fptt.RNN(2, 3)])
     names = ["0.bias", "0.weight_hh", "0.weight_ih"]

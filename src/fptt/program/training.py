@@ -36,11 +36,8 @@ class TrainingBuilder(Builder):
         while end < self.body_end and layers[end].in_place and not layers[index].recurrent:
             end += 1  # layers that work in this one's memory
         goes_backwards = self._source.keeps_steps and end > self.lowest
-        feeds_gradient = (
-            self._source.keeps_steps
-            and end == self.lowest < self.body_end
-            and layers[end].recurrent
-        )
+        # the input of the lowest layer that trains, for the gradient of its weights
+        feeds_gradient = self._source.keeps_steps and end == self.lowest < self.body_end
         return goes_backwards or feeds_gradient or (self.every_step and end == self.body_end)
 
     def forward_layers(self) -> None:

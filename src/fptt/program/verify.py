@@ -235,6 +235,25 @@ def initialised(program: Program) -> None:
                 written.update(ref.buffer.name for ref in op.outputs if ref)
 
 
+def kept(program: Program) -> None:
+    """A loop back through the steps reads nothing of which only the last step is there."""
+    if "backward" not in program.routines:
+        return
+    passing = {
+        ref.buffer.name
+        for op, loop in program.routines["forward"].ops()
+        for ref in op.outputs
+        if ref and loop and ref.index == "whole"
+    }
+    for op, loop in program.routines["backward"].ops():
+        for ref in op.inputs:
+            if loop and ref and ref.buffer.name in passing:
+                raise VerificationError(
+                    "kept", _where(("backward", op, loop)), "a value of every step", str(ref)
+                )
+        passing -= {ref.buffer.name for ref in op.outputs if ref}
+
+
 def trained_once(program: Program) -> None:
     """Every trained parameter is written by exactly one operation of `update`, no other at all."""
     if "update" not in program.routines:
@@ -306,6 +325,7 @@ OP_RULES: tuple[Callable[[Program, Site], None], ...] = (
 #: rules about the whole
 PROGRAM_RULES: tuple[Callable[[Program], None], ...] = (
     initialised,
+    kept,
     trained_once,
     loop_direction,
     placement,
