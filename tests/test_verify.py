@@ -395,18 +395,18 @@ def test_initialised():
 
 
 def test_kept():
-    """The frozen lower layer keeps one step only; a loop back finds the last one there."""
-    program = program_([fptt.LSTM(3, 5), fptt.LSTM(5, 5)], train=("1.*",))
+    """The lowest of two frozen layers keeps one step; a loop back would find the last one there."""
+    program = program_([fptt.LSTM(3, 5), fptt.LSTM(5, 5), fptt.LSTM(5, 5)], train=("2.*",))
     gates = program.buffers["0.gates"]
     assert gates.steps == 0
     kinds = [op.kind for op, _ in program.routines["backward"].ops()]
     product = kinds.index("product")
-    weight = program.buffers["1.weight_hh"].whole
+    weight = program.buffers["2.weight_hh"].whole
     broken = change(program, "backward", product, one(inputs=(gates.whole, weight, None)))
     assert_broken(
         broken,
         "kept",
-        "backward: product(0.gates, 1.weight_hh, none) -> 1.dh",
+        "backward: product(0.gates, 2.weight_hh, none) -> 2.dh",
         "a value of every step",
         "0.gates",
     )
