@@ -189,7 +189,8 @@ def train(
                     should_stop=interrupted,
                 )
             except KeyboardInterrupt:
-                hint = f"; go on with --checkpoint {checkpoint} --resume" if checkpoint else ""
+                written = checkpoint is not None and checkpoint.exists()
+                hint = f"; go on with --checkpoint {checkpoint} --resume" if written else ""
                 raise FpttError(f"stopped{hint}") from None
     if as_json:
         print_json(result.as_json())
