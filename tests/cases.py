@@ -13,6 +13,31 @@ import fptt
 # near 0 its rounding in float32 is a sizeable part of a step of length lr, and can flip its sign.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float32 adam": 1e-3}
 
+# Networks that the batteries run over.
+STACKS = {
+    "LSTM-LSTM-Linear": [("LSTM", 3, 5), ("LSTM", 5, 7), ("Linear", 7, 4)],
+    "GRU-Linear-ReLU-LSTM-Linear": [
+        ("GRU", 3, 5),
+        ("Linear", 5, 9),
+        ("ReLU",),
+        ("LSTM", 9, 7),
+        ("Linear", 7, 4),
+    ],
+    "Embedding-LSTM-Linear": [("Embedding", 11, 3), ("LSTM", 3, 5), ("Linear", 5, 4)],
+    "LSTM-Linear-ReLU-Linear": [("LSTM", 3, 7), ("Linear", 7, 9), ("ReLU",), ("Linear", 9, 5)],
+    "RNN": [("RNN", 3, 5)],
+    "GRU": [("GRU", 3, 5)],
+    "LSTM": [("LSTM", 3, 5)],
+    "Linear-LSTM": [("Linear", 3, 7), ("LSTM", 7, 5)],
+    "Linear": [("Linear", 3, 5)],
+    "Dropout(0)-RNN-Dropout(0)-Linear": [
+        ("Dropout", 0.0),
+        ("RNN", 3, 5),
+        ("Dropout", 0.0),
+        ("Linear", 5, 4),
+    ],
+}
+
 
 def grid(values):
     """Round to the 1/1024 grid that float32 holds exactly."""

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import (
+    STACKS,
     TOLERANCE,
     assert_bits_equal,
     assert_close,
@@ -21,29 +22,6 @@ OBJECTIVES = [
     ("every_step", "mse"),
     ("auxiliary", "cross_entropy"),
 ]
-STACKS = {
-    "LSTM-LSTM-Linear": [("LSTM", 3, 5), ("LSTM", 5, 7), ("Linear", 7, 4)],
-    "GRU-Linear-ReLU-LSTM-Linear": [
-        ("GRU", 3, 5),
-        ("Linear", 5, 9),
-        ("ReLU",),
-        ("LSTM", 9, 7),
-        ("Linear", 7, 4),
-    ],
-    "Embedding-LSTM-Linear": [("Embedding", 11, 3), ("LSTM", 3, 5), ("Linear", 5, 4)],
-    "LSTM-Linear-ReLU-Linear": [("LSTM", 3, 7), ("Linear", 7, 9), ("ReLU",), ("Linear", 9, 5)],
-    "RNN": [("RNN", 3, 5)],
-    "GRU": [("GRU", 3, 5)],
-    "LSTM": [("LSTM", 3, 5)],
-    "Linear-LSTM": [("Linear", 3, 7), ("LSTM", 7, 5)],
-    "Linear": [("Linear", 3, 5)],
-    "Dropout(0)-RNN-Dropout(0)-Linear": [
-        ("Dropout", 0.0),
-        ("RNN", 3, 5),
-        ("Dropout", 0.0),
-        ("Linear", 5, 4),
-    ],
-}
 NO_STEP = ("sgd", dict(lr=0.0))
 
 

@@ -175,14 +175,11 @@ class Builder:
             return buffer.at(0)
         return buffer.all() if self.every_step else buffer.last()
 
-    def _body_layers(self) -> Iterator[int]:
-        return iter(range(self.body_end))
-
     # -- forward -----------------------------------------------------------------------------
 
     def forward_body(self, *, before: int, training: bool) -> None:
         """One step of the layers up to the last recurrent one."""
-        for index in self._body_layers():
+        for index in range(self.body_end):
             layer, e = self.net.layers[index], self.layouts[index]
             x = self.value(index - 1, in_loop=True)
             if isinstance(layer, Recurrent):
@@ -206,7 +203,7 @@ class Builder:
 
     def carried(self) -> Iterator[Buffer]:
         """The states that go on from part to part."""
-        for index in self._body_layers():
+        for index in range(self.body_end):
             layer = self.net.layers[index]
             if isinstance(layer, Recurrent):
                 yield from layer.state(self.layouts[index])

@@ -25,8 +25,6 @@ _TIMELINES = (
     ("start", "reset", *SEQUENCE_START, PART[0], "readout", *PART[1:], "end_epoch"),
     INFERENCE,
 )
-#: written or read by whoever drives the program, at any moment of a part
-_OUTSIDE = {"loss": ("loss", "carry")}
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,13 @@ def lifetimes(routines: Mapping[str, Routine]) -> dict[str, set[tuple[int, int]]
         clock = 0
         first_last: dict[str, list[int]] = {}
         for name in names:
-            start = clock
             for item in routines[name].body if name in routines else ():
                 clock += 1
                 for op in item.body if isinstance(item, Loop) else (item,):
                     for ref in op.refs:
                         first_last.setdefault(ref.buffer.name, [clock, clock])[1] = clock
-            for buffer, (first, last) in _OUTSIDE.items():
-                if buffer in first_last and name in (first, last):
-                    first_last[buffer][1] = max(first_last[buffer][1], clock, start)
+            if name == PART[-1] and "loss" in first_last:
+                first_last["loss"][1] = clock  # whoever drives the program may read it until then
         for buffer, (low, high) in first_last.items():
             moments.setdefault(buffer, set()).update((timeline, t) for t in range(low, high + 1))
     return moments

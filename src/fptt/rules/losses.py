@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
 
 Criterion = Literal["cross_entropy", "mse"]
-_OPS = {"cross_entropy": "cross_entropy", "mse": "squared_error"}
+#: the operation that computes a criterion and its gradient
+CRITERION_OPS = {"cross_entropy": "cross_entropy", "mse": "squared_error"}
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class LossSchedule:
 
     def check(self, criterion: Criterion) -> None:
         """Raises InputError where the schedule has no meaning for the criterion."""
-        check_choice("build", "criterion", criterion, tuple(_OPS))
+        check_choice("build", "criterion", criterion, tuple(CRITERION_OPS))
 
     def emit_start(self, e: Emitter, classes: int, parts: int) -> None:
         """Writes into the routine `start`: what the loss remembers before any update."""
@@ -42,7 +43,7 @@ class LossSchedule:
         self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, parts: int
     ) -> None:
         """Writes the loss operation: y and target to loss and its gradient d."""
-        e.emit(_OPS[criterion], [y, target], [d, loss])
+        e.emit(CRITERION_OPS[criterion], [y, target], [d, loss])
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from fptt.nets.network import Network
 from fptt.program import build_inference
 from fptt.program.frame import Frame
 from fptt.program.ops import spec
+from fptt.rules.losses import CRITERION_OPS
 from fptt.training.batches import (
     Batch,
     as_array,
@@ -125,8 +127,7 @@ class Inference:
             self.backend.run("infer", frame)
             if every_step or ending < rows:
                 self.backend.run("readout", frame)
-                buffer = self.program.output
-                output = self.backend.read(buffer.name, step=0 if buffer.steps else None)
+                output = self.backend.read(self.program.output.name)
                 if every_step:
                     values[:rows, t] = output[:rows]
                 else:
@@ -145,9 +146,10 @@ class Inference:
             raise InputError("there is nothing to evaluate: the data hold no sequences")
         loss_sum = correct = counted = 0.0
         for outputs, targets in self._judged(x, y, lengths):
-            kind = "cross_entropy" if self.program.criterion == "cross_entropy" else "squared_error"
             keep = targets >= 0 if targets.ndim == 1 else np.ones(len(targets), bool)
-            _, loss = spec(kind).formula(outputs[keep].astype(np.float64), targets[keep])
+            _, loss = spec(CRITERION_OPS[self.program.criterion]).formula(
+                outputs[keep].astype(np.float64), targets[keep]
+            )
             loss_sum += float(loss[0]) * int(keep.sum())
             counted += int(keep.sum())
             if targets.ndim == 1:
@@ -174,8 +176,7 @@ class Inference:
             batch = make_batch(self.program, x[rows], None, all_lengths[rows])
             if not self.carry or low == 0:
                 self.reset()
-            order = batch.order if self.carry else np.arange(len(batch.order))
-            with rows_in_order(self.backend, order):
+            with rows_in_order(self.backend, batch.order) if self.carry else nullcontext():
                 outputs = self._run(batch)
             wanted = targets[rows][batch.order]
             if self.program.schedule.every_step:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,9 +51,8 @@ class PartRunner:
     def run(self, batch: Batch, *, update: bool = True) -> Iterator[tuple[Frame, float | None]]:
         """Trains on a batch; yields every part with its data loss, None where nothing counts."""
         assert batch.y is not None
-        # only a carried state has an order of its own
-        order = batch.order if self.program.rule.state == "carry" else np.arange(len(batch.order))
-        with rows_in_order(self.backend, order):
+        carry = self.program.rule.state == "carry"
+        with rows_in_order(self.backend, batch.order) if carry else nullcontext():
             yield from self._run_sorted(batch, update=update)
 
     def _run_sorted(self, batch: Batch, *, update: bool) -> Iterator[tuple[Frame, float | None]]:
