@@ -729,7 +729,7 @@ mutation(
     (
         "program/frame.py",
         "from functools import cached_property",
-        "from functools import cached_property\n\nimport fptt.reference.bfloat16",
+        "from functools import cached_property\n\nimport fptt.program.bfloat16",
     ),
     tests="test_imports.py::test_direction_of_imports",
 )

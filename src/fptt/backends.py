@@ -12,8 +12,9 @@ from fptt.errors import InputError
 if TYPE_CHECKING:
     from fptt.program import Program
     from fptt.program.frame import Frame
+    from fptt.training.batches import Batch
 
-BACKENDS = ("reference",)
+BACKENDS = ("native", "reference")
 
 
 class Backend(Protocol):
@@ -34,6 +35,16 @@ class Backend(Protocol):
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
 
+    def update_is_safe(self, frame: Frame) -> bool:
+        """Whether `update` cannot overflow, so that no copy of what is learnt is needed."""
+
+
+class PartsBackend(Backend, Protocol):
+    """A back end that runs the parts of a batch by itself."""
+
+    def train(self, batch: Batch, losses: NDArray[np.float64], part: int) -> tuple[str, int]:
+        """Trains on a sorted batch from one of its parts on; see `fptt.native.Engine.train`."""
+
 
 def backend(choice: str | Backend, program: Program) -> Backend:
     """A back end for a program, by name; one that exists already is returned as it is.
@@ -45,8 +56,12 @@ def backend(choice: str | Backend, program: Program) -> Backend:
         if getattr(choice, "program", None) is not program:
             raise InputError("backend runs another program than the one given; make one for this")
         return choice
-    if choice != "reference":
-        raise InputError(f"backend is {choice!r}; choose one of {', '.join(map(repr, BACKENDS))}")
-    from fptt.reference import Interpreter
+    if choice == "native":
+        from fptt.native import Engine
 
-    return Interpreter(program)
+        return Engine(program)
+    if choice == "reference":
+        from fptt.reference import Interpreter
+
+        return Interpreter(program)
+    raise InputError(f"backend is {choice!r}; choose one of {', '.join(map(repr, BACKENDS))}")

@@ -173,7 +173,7 @@ class Trainer:
         """
         batch = make_batch(self.program, x, y, lengths, bounded=True)
         self.stream.begin()
-        losses = [loss for _, loss in self._parts.run(batch) if loss is not None]
+        losses = self._parts.train(batch)
         return float(np.mean(losses)) if losses else float("nan")
 
     def part_gradients(
@@ -192,7 +192,7 @@ class Trainer:
         gradients: list[dict[str, Array] | None] = [None] * self.program.rule.parts
         learned, carry = self.backend.learned.copy(), read_carry(self.backend)
         batch = make_batch(self.program, x, y, lengths, bounded=True)
-        for frame, loss in self._parts.run(batch, update=False):
+        for frame, loss in self._parts.gradients(batch):
             if loss is not None:
                 gradients[frame.part] = {
                     name: self.backend.read(f"grad/{name}") for name in self.program.trained

@@ -40,7 +40,7 @@ class Embedding(FeedForward):
         check_size("Embedding", "outputs", self.outputs)
 
     def parameters(self) -> Mapping[str, Parameter]:
-        return {"weight": Parameter((self.tokens, self.outputs), None)}
+        return {"weight": Parameter((self.tokens, self.outputs), None, looked_up=True)}
 
     def width(self, inputs: int | None) -> int:
         if inputs is not None:

@@ -37,11 +37,18 @@ class Parameter:
         bound: half width of the uniform distribution, or None for the standard normal one.
         draws: how many independent draws are added. Two for the one bias of LSTM and RNN: PyTorch
             has two biases there, of which only the sum acts.
+        looked_up: rows are picked one by one, so a row must lie together in memory.
     """
 
     shape: tuple[int, ...]
     bound: float | None
     draws: int = 1
+    looked_up: bool = False
+
+    @property
+    def wide(self) -> bool:
+        """Whether columns (one input's weights to all outputs) are the longer side of a matrix."""
+        return len(self.shape) == 2 and self.shape[0] >= self.shape[1] and not self.looked_up
 
     def initial(self, rng: np.random.Generator) -> Array:
         """Draws a float64 array."""

@@ -91,6 +91,7 @@ def build(
     builder = TrainingBuilder(
         net,
         SOURCES[rule.source],
+        loss_in_place=schedule.in_place,
         steps=part_steps,
         batch=batch,
         dtype=dtype,

@@ -79,6 +79,7 @@ class Builder:
         batch: bool = False,
         steps: int = 0,
         lead: int = 0,
+        transposed: bool = False,
     ) -> Buffer:
         """Declares a buffer, or finds the one of this name."""
         activation = role in (Role.ACTIVATION, Role.CARRY, Role.SCRATCH)
@@ -90,6 +91,7 @@ class Builder:
             self.batch if batch else 0,
             steps,
             lead,
+            transposed,
         )
         known = self.buffers.setdefault(name, buffer)
         assert known == buffer, f"two different buffers named {name}"
@@ -107,11 +109,19 @@ class Builder:
         for name, parameter in names.items():
             trains = any(fnmatchcase(name, pattern) for pattern in train)
             role = Role.PARAMETER if trains or not self.learns else Role.FROZEN
-            theta = self.buffer(name, parameter.shape, role)
+            theta = self.buffer(name, parameter.shape, role, transposed=parameter.wide)
             if trains:
-                self.gradients[name] = self.buffer(f"grad/{name}", parameter.shape, Role.GRADIENT)
+                self.gradients[name] = self.gradient_of(theta)
                 trained.append((name, theta, self.gradients[name]))
         return trained
+
+    def companion(self, prefix: str, theta: Buffer, role: str) -> Buffer:
+        """A buffer of a parameter's shape and layout, named "prefix/parameter"."""
+        return self.buffer(f"{prefix}/{theta.name}", theta.inner, role, transposed=theta.transposed)
+
+    def gradient_of(self, theta: Buffer) -> Buffer:
+        """Where the gradient of a parameter goes."""
+        return self.companion("grad", theta, Role.GRADIENT)
 
     def keeps_steps(self, index: int) -> bool:
         """Whether the values of layer `index` at all steps of a part will be needed."""

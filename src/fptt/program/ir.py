@@ -60,6 +60,8 @@ class Buffer:
         steps: largest number of steps of a part that it holds, 0 where there is no step axis.
         lead: slots before the first step; they carry state from part to part and are counted
             under the role `carry`, so that step t and step t - 1 are neighbours in memory.
+        transposed: a matrix that lies column by column in memory, so that every product with it
+            streams its longer side.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Buffer:
     batch: int = 0
     steps: int = 0
     lead: int = 0
+    transposed: bool = False
 
     @property
     def shape(self) -> tuple[int, ...]:

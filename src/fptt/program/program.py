@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fptt.program.ir import Buffer, Routine
-from fptt.program.plan import Memory, Plan, memory_table, plan
+from fptt.program.plan import LEARNED, Memory, Plan, memory_table, plan
 
 if TYPE_CHECKING:
     from fptt.nets.network import Network
@@ -65,6 +65,17 @@ class Program:
     def plan(self) -> Plan:
         """Where every buffer lies."""
         return plan(self.buffers.values(), self.routines)
+
+    @cached_property
+    def moved_by_loss(self) -> tuple[Buffer, ...]:
+        """What the loss learns by itself, before any update: the auxiliary Q."""
+        written = {
+            ref.buffer.name: ref.buffer
+            for op, _ in self.routines["loss"].ops()
+            for ref in op.outputs
+            if ref and ref.buffer.role in LEARNED
+        }
+        return tuple(written.values())
 
     def memory(self) -> Memory:
         """Exact bytes by category; `.arena_bytes` and `.total_bytes` are what must be provided.

@@ -40,6 +40,7 @@ def text(program: Program) -> str:
 
 def _buffer(buffer: Buffer, offset: int) -> str:
     shape = "x".join(map(str, buffer.shape)) or "1"
+    shape += " by columns" if buffer.transposed else ""
     lead = f", slot 0 carried ({buffer.lead})" if buffer.lead else ""
     return f"  {offset:>9} {buffer.name:<20} {buffer.role:<16} {buffer.dtype} {shape}{lead}"
 

@@ -24,8 +24,11 @@ class TrainingBuilder(Builder):
 
     learns = True
 
-    def __init__(self, net: Network, source: Source, **options: Any) -> None:
+    def __init__(
+        self, net: Network, source: Source, *, loss_in_place: bool, **options: Any
+    ) -> None:
         self._source = source
+        self._loss_in_place = loss_in_place
         super().__init__(net, **options)
 
     def keeps_steps(self, index: int) -> bool:
@@ -58,7 +61,7 @@ class TrainingBuilder(Builder):
             # the network ends with a recurrent layer: the loss is the first to write its dh
             return self._state_gradient(index)
         # a rectifier's backward pass looks at the value, a recurrent layer's at h
-        free = index >= self.body_end and not any(self.net.layers[i].reads_output for i in group)
+        free = index >= self.body_end and self._loss_in_place and not any(self.net.layers[i].reads_output for i in group)
         if top in group and free:
             buffer = value
         else:

@@ -14,78 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from fptt.errors import FpttError
-from fptt.program.ir import Buffer, Loop, Op, Ref, Role
+from fptt.program.arena import Arena
+from fptt.program.ir import Loop, Op, Ref
 from fptt.program.ops import Place, spec
-from fptt.reference.bfloat16 import from_bits, to_bits
 
 if TYPE_CHECKING:
     from fptt.program.frame import Frame
-    from fptt.program.program import Program
 
 Array = NDArray[Any]
-_STORAGE = {
-    "float64": np.float64,
-    "float32": np.float32,
-    "bfloat16": np.uint16,
-    "int32": np.int32,
-    "uint32": np.uint32,
-}
 
 
-class Interpreter:
-    """One program with its memory.
-
-    Args:
-        program: a verified program.
-        arena: memory to use, uint8 of at least `program.plan.arena_bytes`; allocated by default.
-    """
-
-    def __init__(self, program: Program, arena: NDArray[np.uint8] | None = None) -> None:
-        self.program = program
-        planned = program.plan
-        try:
-            self.arena = np.zeros(planned.arena_bytes, np.uint8) if arena is None else arena
-        except (MemoryError, ValueError):
-            raise FpttError(
-                f"the program needs {planned.arena_bytes:,} bytes, more than this computer has; "
-                "use a smaller network or batch, or more parts"
-            ) from None
-        if self.arena.nbytes < planned.arena_bytes:
-            raise ValueError(
-                f"the arena has {self.arena.nbytes} bytes; the program needs {planned.arena_bytes}"
-            )
-        self._const = np.zeros(planned.const_bytes, np.uint8)
-        self._views = {buffer.name: self._view(buffer) for buffer in program.buffers.values()}
-
-    def _view(self, buffer: Buffer) -> Array:
-        block = self._const if buffer.role == Role.FROZEN else self.arena
-        offset = self.program.plan.offsets[buffer.name]
-        return (
-            block[offset : offset + buffer.bytes].view(_STORAGE[buffer.dtype]).reshape(buffer.shape)
-        )
-
-    # -- access from outside -----------------------------------------------------------------
-
-    def read(self, name: str, step: int | None = None) -> Array:
-        """A copy of a buffer, or of its slot of one step; bfloat16 as float32."""
-        buffer = self.program.buffers[name]
-        return np.array(self._decoded(buffer, self._slot(buffer, step)))
-
-    def write(self, name: str, values: Array, step: int | None = None) -> None:
-        """Writes the first entries along every axis of a buffer, or of its slot of one step."""
-        buffer = self.program.buffers[name]
-        corner = tuple(slice(0, extent) for extent in values.shape)
-        self._store(buffer, self._slot(buffer, step)[corner], values)
-
-    def _slot(self, buffer: Buffer, step: int | None) -> Array:
-        view = self._views[buffer.name]
-        return view if step is None else view[buffer.lead + step]
-
-    @property
-    def learned(self) -> NDArray[np.uint8]:
-        """Parameters, rule and optimizer state as one block of bytes, a view."""
-        return self.arena[: self.program.plan.learned_bytes]
+class Interpreter(Arena):
+    """One program with its memory; the arguments are those of `Arena`."""
 
     # -- execution ---------------------------------------------------------------------------
 
@@ -101,6 +41,10 @@ class Interpreter:
                     for op in item.body:
                         self._execute(op, frame, t)
 
+    def update_is_safe(self, frame: Frame) -> bool:
+        """Nothing is known beforehand."""
+        return False
+
     def _execute(self, op: Op, frame: Frame, t: int | None) -> None:
         entry = spec(op.kind)
         extra: dict[str, Any] = dict(op.attrs)
@@ -114,7 +58,7 @@ class Interpreter:
         if not isinstance(results, tuple):
             results = (results,)
         for ref, result in zip(op.outputs, results, strict=True):
-            if ref is not None:
+            if ref is not None and result is not None:
                 self._write(ref, frame, t, result)
 
     def _load(self, ref: Ref, frame: Frame, t: int | None) -> Array:
@@ -153,14 +97,6 @@ class Interpreter:
         else:
             chosen = np.concatenate([view[first + s, :n] for s, n in enumerate(frame.rows)])
         return _ranged(chosen, ref)
-
-    @staticmethod
-    def _decoded(buffer: Buffer, stored: Array) -> Array:
-        return from_bits(stored) if buffer.dtype == "bfloat16" else stored
-
-    @staticmethod
-    def _store(buffer: Buffer, place: Array, values: Array) -> None:
-        place[...] = to_bits(values) if buffer.dtype == "bfloat16" else values
 
 
 @cache

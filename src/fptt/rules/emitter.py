@@ -31,6 +31,9 @@ class Emitter(Protocol):
     ) -> Buffer:
         """Declares a buffer, or finds the one of this name."""
 
+    def companion(self, prefix: str, theta: Buffer, role: str) -> Buffer:
+        """A buffer of a parameter's shape and layout, named "prefix/parameter"."""
+
     def emit(
         self,
         kind: str,

@@ -69,17 +69,17 @@ class FPTT(Rule):
         check_choice("FPTT", "epoch_end", self.epoch_end, ("average", "keep"))
         check_choice("FPTT", "epoch_lambda", self.epoch_lambda, ("zero", "keep"))
 
-    def _state(self, e: Emitter, name: str, theta: Buffer) -> tuple[Buffer, Buffer]:
+    def _state(self, e: Emitter, theta: Buffer) -> tuple[Buffer, Buffer]:
         return (
-            e.buffer(f"lambda/{name}", theta.inner, "rule_state"),
-            e.buffer(f"mean/{name}", theta.inner, "rule_state"),
+            e.companion("lambda", theta, "rule_state"),
+            e.companion("mean", theta, "rule_state"),
         )
 
     def emit_start(self, e: Emitter, optimizer: Optimizer) -> None:
         super().emit_start(e, optimizer)
         if self.regularise:
             for name, theta, _ in e.trained:
-                lam, mean = self._state(e, name, theta)
+                lam, mean = self._state(e, theta)
                 e.emit("copy", [theta.whole], [mean.whole])
                 e.emit("fill", [], [lam.whole], value=0.0)
 
@@ -91,7 +91,7 @@ class FPTT(Rule):
         directed = clip is not None
         if directed:
             for name, theta, gradient in e.trained:
-                lam, mean = self._state(e, name, theta)
+                lam, mean = self._state(e, theta)
                 e.emit(
                     "fptt_direction",
                     [theta.whole, gradient.whole, lam.whole, mean.whole],
@@ -102,7 +102,7 @@ class FPTT(Rule):
         factor = emit_clipping(e, clip)
         optimizer.emit_tick(e)
         for name, theta, gradient in e.trained:
-            lam, mean = self._state(e, name, theta)
+            lam, mean = self._state(e, theta)
             inputs, outputs = optimizer.state(e, name)
             e.emit(
                 "fptt_update",
@@ -127,7 +127,7 @@ class FPTT(Rule):
         if not self.regularise:
             return
         for name, theta, _ in e.trained:
-            lam, mean = self._state(e, name, theta)
+            lam, mean = self._state(e, theta)
             if self.epoch_end == "average":
                 e.emit("copy", [mean.whole], [theta.whole])
             if self.epoch_lambda == "zero":

@@ -26,11 +26,13 @@ class LossSchedule:
         name: the word that `fptt.build` takes.
         every_step: whether there is a target at every step, or one at the end of each part.
         fractional: whether the loss needs to know how much of its sequence a row has seen.
+        in_place: whether the gradient may take the place of the outputs.
     """
 
     name: ClassVar[str]
     every_step: ClassVar[bool] = False
     fractional: ClassVar[bool] = False
+    in_place: ClassVar[bool] = True
 
     def check(self, criterion: Criterion) -> None:
         """Raises InputError where the schedule has no meaning for the criterion."""
@@ -88,6 +90,8 @@ class Auxiliary(LossSchedule):
 
     name = "auxiliary"
     fractional = True
+    #: Q learns from the outputs when the gradient has been written
+    in_place = False
     rate: float = 0.1
     per_part: bool = False
 

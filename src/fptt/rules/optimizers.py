@@ -54,8 +54,8 @@ class Optimizer:
         return (None, None, None), (None, None)
 
     def _moment(self, e: Emitter, prefix: str, name: str) -> Ref:
-        inner = next(theta.inner for known, theta, _ in e.trained if known == name)
-        return e.buffer(f"{prefix}/{name}", inner, "optimizer_state").whole
+        theta = next(theta for known, theta, _ in e.trained if known == name)
+        return e.companion(prefix, theta, "optimizer_state").whole
 
 
 def _attrs(

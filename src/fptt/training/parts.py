@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import nullcontext
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fptt.backends import Backend
+from fptt.backends import Backend, PartsBackend
 from fptt.errors import NumericalError
 from fptt.program.frame import Frame, frames
 from fptt.program.plan import LEARNED
@@ -48,12 +48,40 @@ class PartRunner:
         self.backend.run("begin_sequence", frame)
         self.backend.run("next_sequence", frame)
 
-    def run(self, batch: Batch, *, update: bool = True) -> Iterator[tuple[Frame, float | None]]:
-        """Trains on a batch; yields every part with its data loss, None where nothing counts."""
-        assert batch.y is not None
+    def train(self, batch: Batch) -> list[float]:
+        """Trains on a batch; the data loss of every part that counts anything."""
+        with self._in_order(batch):
+            if hasattr(self.backend, "train"):
+                return self._train_at_once(cast(PartsBackend, self.backend), batch)
+            return [loss for _, loss in self._run_sorted(batch, update=True) if loss is not None]
+
+    def gradients(self, batch: Batch) -> Iterator[tuple[Frame, float | None]]:
+        """Runs the parts of a batch without updates; yields each when its gradient is there."""
+        with self._in_order(batch):
+            yield from self._run_sorted(batch, update=False)
+
+    def _in_order(self, batch: Batch) -> AbstractContextManager[None]:
         carry = self.program.rule.state == "carry"
-        with rows_in_order(self.backend, batch.order) if carry else nullcontext():
-            yield from self._run_sorted(batch, update=update)
+        return rows_in_order(self.backend, batch.order) if carry else nullcontext()
+
+    def _train_at_once(self, backend: PartsBackend, batch: Batch) -> list[float]:
+        """The same as `_run_sorted`, by a back end that goes from part to part itself."""
+        losses = np.full(self.program.rule.parts, np.nan)
+        part, status = 0, ""
+        while status != "FPTT_OK":
+            status, part = backend.train(batch, losses, part)
+            if status in ("FPTT_OK", "FPTT_PAUSED"):
+                continue
+            frame = next(f for f in frames(self.program, batch.lengths.tolist()) if f.part == part)
+            if status == "FPTT_LOSS_NOT_FINITE":
+                self._require_finite("the loss", losses[part], frame)
+            if status == "FPTT_UPDATE_NOT_SAFE":
+                self._update(frame)
+                self._carry(frame)
+            if status == "FPTT_STATE_NOT_FINITE":
+                self._require_finite_carry(frame)
+            part += 1
+        return losses[~np.isnan(losses)].tolist()
 
     def _run_sorted(self, batch: Batch, *, update: bool) -> Iterator[tuple[Frame, float | None]]:
         assert batch.y is not None
@@ -97,20 +125,35 @@ class PartRunner:
             self.backend.write("target", targets)
             if self.program.schedule.fractional:
                 self.backend.write("fraction", fractions)
-            good = self.backend.learned.copy()
+            moved = {b.name: self.backend.read(b.name) for b in self.program.moved_by_loss}
             self.backend.run("loss", frame)
             loss = float(self.backend.read("loss")[0])
-            self._require_finite("the loss", loss, frame, good)
+            if not (update and np.isfinite(loss)):
+                for name, before in moved.items():
+                    self.backend.write(name, before)
+            self._require_finite("the loss", loss, frame)
             self.backend.run("backward", frame)
             if update:
-                self.backend.run("update", frame)
-                self._require_finite_state(frame, good)
-            else:
-                self.backend.learned[...] = good  # the loss may have moved the auxiliary Q
+                self._update(frame)
+        self._carry(frame)
+        return loss
+
+    def _update(self, frame: Frame) -> None:
+        """The update; should it overflow, what was learnt before comes back."""
+        if self.backend.update_is_safe(frame):
+            self.backend.run("update", frame)
+            return
+        good = self.backend.learned.copy()
+        self.backend.run("update", frame)
+        self._require_finite_state(frame, good)
+
+    def _carry(self, frame: Frame) -> None:
         self.backend.run("carry", frame)
+        self._require_finite_carry(frame)
+
+    def _require_finite_carry(self, frame: Frame) -> None:
         for name, state in read_carry(self.backend).items():
             self._require_finite(f"the state {name}", state[: frame.rows[0]], frame)
-        return loss
 
     def _counts(self, targets: Array, frame: Frame) -> bool:
         """Whether any running (row, step) of the part has a target."""

@@ -27,6 +27,7 @@ def _per_cell(**classes: tuple[int, int, int]) -> WorkRule:
     main_class="EWO-basic",
     in_place="a=gates c_before=c",
     work=_per_cell(Sigmoid=(0, 0, 3), tanh=(0, 0, 2), EWO_basic=(3, 1, 0)),
+    c_symbol="lstm_forward",
 )
 def lstm_forward(a: Array, c_before: Array) -> tuple[Array, Array, Array]:
     """i, f, o = sigmoid(a), g = tanh(a); c = f c_before + i g; h = o tanh(c)."""
@@ -41,6 +42,7 @@ def lstm_forward(a: Array, c_before: Array) -> tuple[Array, Array, Array]:
     main_class="EWO-combo",
     in_place="gates=da dc=dc_before",
     work=_per_cell(tanh=(0, 0, 1), EWO_combo=(16, 6, 0)),
+    c_symbol="lstm_backward",
 )
 def lstm_backward(
     gates: Array, c_before: Array, c: Array, dh: Array, dc: Array
@@ -63,6 +65,7 @@ def lstm_backward(
     main_class="EWO-basic",
     in_place="gates=gates_out h_before=h",
     work=_per_cell(Sigmoid=(0, 0, 2), tanh=(0, 0, 1), EWO_basic=(3, 3, 0)),
+    c_symbol="gru_forward",
 )
 def gru_forward(gates: Array, h_before: Array) -> tuple[Array, Array]:
     """r, z = sigmoid; n = tanh(a_n + r q); h = (1 - z) n + z h_before; q stays as it is."""
@@ -77,6 +80,7 @@ def gru_forward(gates: Array, h_before: Array) -> tuple[Array, Array]:
     main_class="EWO-combo",
     in_place="gates=da dh=dh_before",
     work=_per_cell(EWO_combo=(11, 5, 0)),
+    c_symbol="gru_backward",
 )
 def gru_backward(gates: Array, h_before: Array, dh: Array) -> tuple[Array, Array]:
     """The exact gradient of `gru_forward` by a_r, a_z, a_n, q; dh_before is the path through z."""
@@ -87,7 +91,13 @@ def gru_backward(gates: Array, h_before: Array, dh: Array) -> tuple[Array, Array
     return np.concatenate((da_r, da_z, da_n, da_n * r), axis=1), dh * z
 
 
-@op("a:n,h -> h:n,h", main_class="tanh", in_place="a=h", work=_per_cell(tanh=(0, 0, 1)))
+@op(
+    "a:n,h -> h:n,h",
+    main_class="tanh",
+    in_place="a=h",
+    work=_per_cell(tanh=(0, 0, 1)),
+    c_symbol="rnn_forward",
+)
 def rnn_forward(a: Array) -> Array:
     """h = tanh(a)."""
     return np.asarray(np.tanh(a))
@@ -98,6 +108,7 @@ def rnn_forward(a: Array) -> Array:
     main_class="EWO-combo",
     in_place="dh=da",
     work=_per_cell(EWO_combo=(2, 1, 0)),
+    c_symbol="rnn_backward",
 )
 def rnn_backward(y: Array, dh: Array) -> Array:
     """da = dh (1 - y^2), where y = tanh(a)."""

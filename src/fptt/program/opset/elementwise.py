@@ -20,7 +20,13 @@ def _masked_work(
     }
 
 
-@op("x:n,w -> y:n,w", main_class="EWO-basic", in_place="x=y", work=lambda d, attrs, given: {})
+@op(
+    "x:n,w -> y:n,w",
+    main_class="EWO-basic",
+    in_place="x=y",
+    work=lambda d, attrs, given: {},
+    c_symbol="relu",
+)
 def relu(x: Array) -> Array:
     """y = max(x, 0)."""
     return np.maximum(x, 0)
@@ -31,6 +37,7 @@ def relu(x: Array) -> Array:
     main_class="EWO-basic",
     in_place="dy=dx start=dx",
     work=_masked_work,
+    c_symbol="relu_gradient",
 )
 def relu_gradient(y: Array, dy: Array, start: Array | None) -> Array:
     """dx = start + (dy where y > 0, else 0)."""
@@ -45,6 +52,7 @@ def relu_gradient(y: Array, dy: Array, start: Array | None) -> Array:
     attrs="p layer",
     placed=True,
     work=_masked_work,
+    c_symbol="dropout",
 )
 def dropout(
     x: Array, random: Array, start: Array | None, *, p: float, layer: int, place: Place
@@ -64,6 +72,7 @@ def dropout(
     main_class="dataMovement",
     touched="table:n,e",
     work=lambda d, attrs, given: {},
+    c_symbol="embedding",
 )
 def embedding(table: Array, token: Array) -> Array:
     """y = the rows of the table that the tokens name."""
@@ -76,6 +85,7 @@ def embedding(table: Array, token: Array) -> Array:
     in_place="start=dw",
     touched="start:n,e dw:n,e",
     work=lambda d, attrs, given: {"EWO-basic": Work(add=d["n"] * d["e"])},
+    c_symbol="embedding_gradient",
 )
 def embedding_gradient(token: Array, dy: Array, start: Array) -> Array:
     """dw = start, with every row of dy added to the row that its token names."""

@@ -34,6 +34,7 @@ def _cross_entropy_work(
     main_class="softmax",
     in_place="logits=d",
     work=_cross_entropy_work,
+    c_symbol="cross_entropy",
 )
 def cross_entropy(logits: Array, target: Array) -> tuple[Array, Array]:
     """loss = mean of -log P(target) over the rows with target >= 0; d is its gradient."""
@@ -63,10 +64,11 @@ def _auxiliary_work(
 @op(
     "logits:n,c target#int:n fraction:n q:r,c -> d:n,c loss:1 q_out:r,c",
     main_class="softmax",
-    in_place="logits=d q=q_out",
+    in_place="q=q_out",
     attrs="rate per_part",
     placed=True,
     work=_auxiliary_work,
+    c_symbol="auxiliary_cross_entropy",
 )
 def auxiliary_cross_entropy(
     logits: Array,
@@ -112,6 +114,7 @@ def auxiliary_cross_entropy(
     work=lambda d, attrs, given: {
         "EWO-basic": Work(mul=2 * d["n"] * d["c"] + 1, add=2 * d["n"] * d["c"] - 1)
     },
+    c_symbol="squared_error",
 )
 def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     """loss = mean of (y - target)^2 over outputs and rows with a target; a NaN marks none."""

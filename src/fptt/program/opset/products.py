@@ -21,6 +21,7 @@ def _affine_work(
     work=_affine_work,
     main_class="MatMul-2",
     in_place="start=y",
+    c_symbol="affine",
 )
 def affine(x: Array, w: Array, bias: Array | None, start: Array | None) -> Array:
     """y = x w^T + bias + start."""
@@ -34,6 +35,7 @@ def affine(x: Array, w: Array, bias: Array | None, start: Array | None) -> Array
     work=lambda d, attrs, given: {
         "MatMul-1": Work(mul=d["n"] * d["i"] * d["o"], add=d["n"] * d["i"] * d["o"])
     },
+    c_symbol="product",
 )
 def product(dy: Array, w: Array, start: Array | None) -> Array:
     """dx = dy w + start: a gradient through an affine operation."""
@@ -47,6 +49,7 @@ def product(dy: Array, w: Array, start: Array | None) -> Array:
     work=lambda d, attrs, given: {
         "MatMul-3": Work(mul=d["n"] * d["i"] * d["o"], add=d["n"] * d["i"] * d["o"])
     },
+    c_symbol="weight_gradient",
 )
 def weight_gradient(dy: Array, x: Array, start: Array | None) -> Array:
     """dw = dy^T x + start."""
@@ -60,6 +63,7 @@ def weight_gradient(dy: Array, x: Array, start: Array | None) -> Array:
     work=lambda d, attrs, given: {
         "Mat2Vec": Work(add=d["n"] * d["o"] - (0 if "start" in given else d["o"]))
     },
+    c_symbol="bias_gradient",
 )
 def bias_gradient(dy: Array, start: Array | None) -> Array:
     """db = the sum of dy's rows + start."""

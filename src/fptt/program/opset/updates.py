@@ -68,6 +68,7 @@ def _update_work(
     attrs="optimizer momentum beta1 beta2 epsilon",
     in_place="theta=theta_out first=first_out second=second_out",
     work=_update_work,
+    c_symbol="update",
 )
 def update(
     theta: Array,
@@ -95,6 +96,7 @@ def update(
     attrs="optimizer momentum beta1 beta2 epsilon alpha beta mode directed",
     work=_update_work,
     in_place="theta=theta_out lam=lam_out mean=mean_out first=first_out second=second_out",
+    c_symbol="fptt_update",
 )
 def fptt_update(
     theta: Array,
@@ -136,6 +138,7 @@ def fptt_update(
     work=lambda d, attrs, given: {
         "EWO-SGD": Work(mul=1 + (attrs["mode"] == "paper"), add=3) * d["size"]
     },
+    c_symbol="fptt_direction",
 )
 def fptt_direction(
     theta: Array, g: Array, lam: Array, mean: Array, *, alpha: float, mode: str
@@ -151,6 +154,7 @@ def fptt_direction(
     work=lambda d, attrs, given: {
         "EWO-SGD": Work(mul=d["size"], add=d["size"] - ("start" not in given))
     },
+    c_symbol="square_sum",
 )
 def square_sum(d: Array, start: Array | None) -> Array:
     """total = start + the sum of d^2."""
@@ -164,6 +168,7 @@ def square_sum(d: Array, start: Array | None) -> Array:
     attrs="clip",
     in_place="total=factor",
     work=lambda d, attrs, given: {"EWO-SGD": Work(1, 1, 1)},
+    c_symbol="clip_factor",
 )
 def clip_factor(total: Array, *, clip: float) -> Array:
     """factor = min(1, clip / (sqrt(total) + 1e-6)), as PyTorch clips the global norm."""
@@ -176,6 +181,7 @@ def clip_factor(total: Array, *, clip: float) -> Array:
     attrs="beta1 beta2",
     in_place="correction=correction_out",
     work=lambda d, attrs, given: {"EWO-SGD": Work(2, 2, 0)},
+    c_symbol="adam_correction",
 )
 def adam_correction(correction: Array, *, beta1: float, beta2: float) -> Array:
     """q' = b q + (1 - b) for both moments: q = 1 - b^n without a power and without cancellation."""

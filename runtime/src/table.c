@@ -1,0 +1,9 @@
+/* The kernels of one build as a table, for callers that choose at run time. */
+#include "target.h"
+
+extern const fptt_kernels FPTT_KERNEL(kernels);
+const fptt_kernels FPTT_KERNEL(kernels) = {
+#define FPTT_KERNEL_ENTRY(result, name, arguments) .name = FPTT_KERNEL(name),
+    FPTT_KERNEL_LIST(FPTT_KERNEL_ENTRY)
+#undef FPTT_KERNEL_ENTRY
+};

@@ -1,0 +1,114 @@
+/* What a kernel file is compiled for. Set from outside:
+ *
+ *   FPTT_SUFFIX          added to every kernel's name, so that several builds live side by side
+ *   FPTT_LANES           floats of a vector, 1 for plain scalar code
+ *   FPTT_REGISTERS       vector registers of the machine
+ *   FPTT_ACTIVATION_BF16, FPTT_PARAMETER_BF16   1 where these are stored as bfloat16
+ */
+#ifndef FPTT_TARGET_H
+#define FPTT_TARGET_H
+
+#include <string.h>
+
+#include "kernels.h"
+
+#ifndef FPTT_LANES
+#if defined(__AVX512F__)
+#define FPTT_LANES 16
+#define FPTT_REGISTERS 32
+#elif defined(__AVX__)
+#define FPTT_LANES 8
+#define FPTT_REGISTERS 16
+#elif defined(__SSE2__)
+#define FPTT_LANES 4
+#define FPTT_REGISTERS 16
+#elif defined(__ARM_NEON)
+#define FPTT_LANES 4
+#define FPTT_REGISTERS 32
+#else
+#define FPTT_LANES 1
+#define FPTT_REGISTERS 32
+#endif
+#endif
+
+#ifdef FPTT_SUFFIX
+#define FPTT_JOIN_(name, suffix) fptt_##name##suffix
+#define FPTT_JOIN(name, suffix) FPTT_JOIN_(name, suffix)
+#define FPTT_KERNEL(name) FPTT_JOIN(name, FPTT_SUFFIX)
+#else
+#define FPTT_KERNEL(name) fptt_##name
+#endif
+
+#define FPTT_KERNEL_PROTOTYPE(result, name, arguments) result FPTT_KERNEL(name) arguments;
+FPTT_KERNEL_LIST(FPTT_KERNEL_PROTOTYPE)
+#undef FPTT_KERNEL_PROTOTYPE
+
+/* Not a kernel of the table, but called from one family to another: an update of n numbers that
+ * start at element `offset`, along g. Answers with the largest |new value|, as bits. */
+uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, size_t offset,
+                            const fptt_update_rule *rule, fptt_step step);
+
+#define FPTT_INLINE static inline __attribute__((always_inline))
+
+#if defined(__clang__)
+#define FPTT_UNROLL
+#define FPTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+/* before a loop of few, known turns over registers */
+#define FPTT_UNROLL _Pragma("GCC unroll 8")
+/* before a loop whose turns do not depend on each other, though arrays may be the same memory */
+#define FPTT_INDEPENDENT _Pragma("GCC ivdep")
+#endif
+
+typedef uint16_t fptt_bf16;
+
+FPTT_INLINE uint32_t fptt_bits(float value) {
+  uint32_t bits;
+  memcpy(&bits, &value, sizeof bits);
+  return bits;
+}
+
+FPTT_INLINE float fptt_from_bits(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
+}
+
+FPTT_INLINE float fptt_widen(fptt_bf16 value) {
+  return fptt_from_bits((uint32_t)value << 16);
+}
+
+/* To nearest, ties to even; NaN stays NaN, overflow becomes Inf. */
+FPTT_INLINE fptt_bf16 fptt_narrow(float value) {
+  uint32_t bits = fptt_bits(value);
+  uint32_t rounded = (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
+  uint32_t quiet = (bits >> 16) | 0x0040u;
+  return (fptt_bf16)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
+}
+
+#if FPTT_ACTIVATION_BF16
+typedef fptt_bf16 fptt_activation;
+#define FPTT_GET_A(value) fptt_widen(value)
+#define FPTT_PUT_A(value) fptt_narrow(value)
+#else
+typedef float fptt_activation;
+#define FPTT_GET_A(value) (value)
+#define FPTT_PUT_A(value) (value)
+#endif
+
+#if FPTT_PARAMETER_BF16
+typedef fptt_bf16 fptt_parameter;
+#define FPTT_GET_P(value) fptt_widen(value)
+#define FPTT_PUT_P(value) fptt_narrow(value)
+#else
+typedef float fptt_parameter;
+#define FPTT_GET_P(value) (value)
+#define FPTT_PUT_P(value) (value)
+#endif
+
+/* Row r of rows of activations. */
+FPTT_INLINE fptt_activation *fptt_row(fptt_rows rows, size_t r) {
+  return (fptt_activation *)rows.data + r * rows.stride;
+}
+
+#endif

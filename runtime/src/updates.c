@@ -1,0 +1,116 @@
+/* Parameter updates: optimizers, alone and inside the FPTT wrapper, in one pass over memory. */
+#include "fptt_math.h"
+#include "target.h"
+
+FPTT_INLINE uint32_t largest_of(uint32_t largest, float value) {
+  uint32_t bits = fptt_bits(value) & 0x7FFFFFFFu; /* of a NaN they are larger than those of Inf */
+  return bits > largest ? bits : largest;
+}
+
+/* The loop, with optimizer and wrapper as constants. For the formulas see `update` and
+ * `fptt_update` in the op table. */
+FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrapped, size_t n,
+                                const float *g, fptt_parameter *theta, fptt_parameter *lambda,
+                                fptt_parameter *mean, fptt_parameter *first,
+                                fptt_parameter *second, const fptt_update_rule *rule,
+                                fptt_step step) {
+  const float alpha = rule->alpha, beta = rule->beta, keep = rule->one_minus_beta;
+  const float ratio = rule->beta_over_alpha, pull = rule->pull, momentum = rule->momentum;
+  const float beta1 = rule->beta1, rest1 = rule->one_minus_beta1, epsilon = rule->epsilon;
+  const float beta2 = rule->beta2, rest2 = rule->one_minus_beta2;
+  const float lr = step.lr, factor = step.factor, rate = lr / step.correction1;
+  const float undirected = rule->directed ? 0.0f : 1.0f, correction2 = step.correction2;
+  uint32_t largest = 0;
+  FPTT_INDEPENDENT for (size_t i = 0; i < n; i++) {
+    float old = FPTT_GET_P(theta[i]), d = g[i], new, lam = 0, m = 0;
+    if (wrapped) {
+      lam = FPTT_GET_P(lambda[i]) * pull;
+      m = FPTT_GET_P(mean[i]);
+      d += undirected * (alpha * (old - m) - lam);
+    }
+    d *= factor;
+    if (optimizer == FPTT_SGD) {
+      new = old - lr * d;
+    } else if (optimizer == FPTT_MOMENTUM) {
+      float velocity = momentum * FPTT_GET_P(first[i]) + d;
+      first[i] = FPTT_PUT_P(velocity);
+      largest = largest_of(largest, velocity);
+      new = old - lr * velocity;
+    } else {
+      float moment1 = beta1 * FPTT_GET_P(first[i]) + rest1 * d;
+      float moment2 = beta2 * FPTT_GET_P(second[i]) + rest2 * d * d;
+      first[i] = FPTT_PUT_P(moment1);
+      second[i] = FPTT_PUT_P(moment2);
+      largest = largest_of(largest_of(largest, moment1), moment2);
+      new = old - rate * moment1 / (fptt_sqrt(moment2 / correction2) + epsilon);
+    }
+    theta[i] = FPTT_PUT_P(new);
+    largest = largest_of(largest, new);
+    if (wrapped) {
+      lam = lam - alpha * (new - m);
+      m = keep * m + beta * new - ratio * lam;
+      lambda[i] = FPTT_PUT_P(lam);
+      mean[i] = FPTT_PUT_P(m);
+      largest = largest_of(largest_of(largest, lam), m);
+    }
+  }
+  return largest;
+}
+
+uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, size_t offset,
+                            const fptt_update_rule *rule, fptt_step step) {
+  fptt_parameter *theta = (fptt_parameter *)at->theta + offset;
+  fptt_parameter *lambda = at->lambda ? (fptt_parameter *)at->lambda + offset : NULL;
+  fptt_parameter *mean = at->mean ? (fptt_parameter *)at->mean + offset : NULL;
+  fptt_parameter *first = at->first ? (fptt_parameter *)at->first + offset : NULL;
+  fptt_parameter *second = at->second ? (fptt_parameter *)at->second + offset : NULL;
+#define FPTT_APPLY(optimizer, wrapped) \
+  apply_loop(optimizer, wrapped, n, g, theta, lambda, mean, first, second, rule, step)
+  switch (rule->optimizer) {
+    case FPTT_SGD: return rule->wrapped ? FPTT_APPLY(FPTT_SGD, 1) : FPTT_APPLY(FPTT_SGD, 0);
+    case FPTT_MOMENTUM:
+      return rule->wrapped ? FPTT_APPLY(FPTT_MOMENTUM, 1) : FPTT_APPLY(FPTT_MOMENTUM, 0);
+    default: return rule->wrapped ? FPTT_APPLY(FPTT_ADAM, 1) : FPTT_APPLY(FPTT_ADAM, 0);
+  }
+#undef FPTT_APPLY
+}
+
+uint32_t FPTT_KERNEL(update)(const fptt_learned *at, const void *g, const fptt_update_rule *rule,
+                             fptt_step step) {
+  const fptt_parameter *gradient = g;
+  uint32_t largest = 0;
+  for (size_t run = 0; run < at->runs; run++) {
+    for (size_t low = 0; low < at->length;) {
+      float some[256];
+      size_t offset = run * at->stride + low;
+      size_t n = at->length - low < 256 ? at->length - low : 256;
+      for (size_t i = 0; i < n; i++) some[i] = FPTT_GET_P(gradient[offset + i]);
+      uint32_t bits = FPTT_KERNEL(apply)(n, some, at, offset, rule, step);
+      largest = bits > largest ? bits : largest;
+      low += n;
+    }
+  }
+  return largest;
+}
+
+void FPTT_KERNEL(direction)(size_t n, const void *theta, const void *g, const void *lambda,
+                            const void *mean, void *d, float alpha, float pull) {
+  const fptt_parameter *at = theta, *gradient = g, *lam = lambda, *m = mean;
+  fptt_parameter *out = d;
+  FPTT_INDEPENDENT for (size_t i = 0; i < n; i++) {
+    float value = FPTT_GET_P(gradient[i]) +
+                  (alpha * (FPTT_GET_P(at[i]) - FPTT_GET_P(m[i])) - pull * FPTT_GET_P(lam[i]));
+    out[i] = FPTT_PUT_P(value);
+  }
+}
+
+float FPTT_KERNEL(square_sum)(size_t n, const void *d) {
+  const fptt_parameter *values = d;
+  float lanes[16] = {0}, total = 0; /* sums side by side: quick, and a smaller rounding error */
+  for (size_t i = 0; i < n; i++) {
+    float value = FPTT_GET_P(values[i]);
+    lanes[i % 16] += value * value;
+  }
+  for (size_t l = 0; l < 16; l++) total += lanes[l];
+  return total;
+}

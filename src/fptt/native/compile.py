@@ -1,0 +1,209 @@
+"""Writes a program into the engine's tables: operations, blocks, routines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fptt.errors import InputError
+from fptt.native._engine import ffi, lib
+from fptt.program.bfloat16 import to_bits
+from fptt.program.ir import ITEM_BYTES, Loop, Op, Ref, Role, Routine
+from fptt.program.ops import spec
+from fptt.program.plan import LEARNED
+
+if TYPE_CHECKING:
+    from fptt.program.program import Program
+
+#: the engine's numbers for routines
+ROUTINES = {
+    name: getattr(lib, f"FPTT_{name.upper()}")
+    for name in (
+        "start",
+        "reset",
+        "begin_sequence",
+        "next_sequence",
+        "forward",
+        "loss",
+        "backward",
+        "update",
+        "carry",
+        "end_epoch",
+        "begin_inference",
+        "infer",
+        "readout",
+    )
+}
+
+
+def _names(name_of: Any) -> Iterator[tuple[str, int]]:
+    number = 0
+    while (text := name_of(number)) != ffi.NULL:
+        yield ffi.string(text).decode(), number
+        number += 1
+
+
+KINDS = dict(_names(lib.fptt_kind_name))
+INSTRUCTION_SETS = dict(_names(lib.fptt_isa_name))
+
+_INDEX = {
+    "step": lib.FPTT_STEP,
+    "all": lib.FPTT_ALL,
+    "last": lib.FPTT_LAST,
+    "whole": lib.FPTT_WHOLE,
+    "initial": lib.FPTT_WHOLE,
+}
+_OPTIMIZERS = {"sgd": lib.FPTT_SGD, "momentum": lib.FPTT_MOMENTUM, "adam": lib.FPTT_ADAM}
+
+
+class Tables:
+    """The tables of one program; they live as long as this object.
+
+    Args:
+        program: the program.
+        addresses: where every buffer lies in memory.
+
+    Raises:
+        InputError: the program has an operation that the engine does not know.
+    """
+
+    def __init__(self, program: Program, addresses: Mapping[str, int]) -> None:
+        self._addresses = addresses
+        ops: list[Op] = []
+        blocks: list[tuple[int, int, int]] = []
+        self.routines: dict[str, tuple[int, int]] = {}
+        for name, routine in program.routines.items():
+            before = len(blocks)
+            for body, turn in _blocks(routine):
+                blocks.append((len(ops), len(body), turn))
+                ops.extend(body)
+            self.routines[name] = (before, len(blocks) - before)
+        unknown = sorted({op.kind for op in ops if spec(op.kind).c_symbol is None})
+        if unknown:
+            raise InputError(
+                f"the engine has no kernel for {', '.join(unknown)}; use backend='reference'"
+            )
+        self.ops = ffi.new("fptt_op[]", max(len(ops), 1))
+        for number, op in enumerate(ops):
+            self._write_op(self.ops[number], op)
+        updates = _of_routine(program, "update")
+        #: constants so large that no update is safe unseen
+        self.cautious = any(
+            float(op.attrs.get("alpha", 0)) > 1e3
+            or float(op.attrs.get("beta", 0)) > 1e6 * float(op.attrs.get("alpha", 1))
+            for op in updates
+        )
+        self._watch(ops, updates)
+        self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0)])
+
+    def _watch(self, ops: list[Op], updates: list[Op]) -> None:
+        """Marks what an update reads besides what is learnt, everything once."""
+        seen: set[str] = set()
+        for number, op in enumerate(ops):
+            for place, ref in enumerate(op.inputs if any(op is u for u in updates) else ()):
+                if ref is None or ref.buffer.role in (*LEARNED, Role.SCRATCH) and not ref.has_rows:
+                    continue
+                if str(ref) not in seen and ref.buffer.dtype not in ("int32", "uint32"):
+                    seen.add(str(ref))
+                    self.ops[number].operand[place].watched = 1
+
+    def _write_op(self, to: Any, op: Op) -> None:
+        entry = spec(op.kind)
+        to.kind = KINDS[str(entry.c_symbol)]
+        indices = {ref.index for ref in op.refs if ref.has_rows}
+        deciding = next((i for i in ("all", "last", "step") if i in indices), "whole")
+        to.mode = _INDEX[deciding]
+        for place, ref in enumerate((*op.inputs, *op.outputs)):
+            if ref is not None:
+                self.write_operand(to.operand[place], ref)
+        attrs = dict(op.attrs)
+        _write_rule(to.rule, attrs)
+        if op.kind == "fill":
+            assert op.outputs[0] is not None
+            attrs = {"value": _item_bits(op.outputs[0].buffer.dtype, attrs["value"])}
+        names = ("p", "layer", "value", "rate", "per_part", "clip")
+        for place, name in enumerate(name for name in names if name in attrs):
+            to.attribute[place] = float(attrs[name])
+
+    def write_operand(self, to: Any, ref: Ref) -> None:
+        buffer, item = ref.buffer, ITEM_BYTES[ref.buffer.dtype]
+        base = self._addresses[buffer.name]
+        to.item_bytes = item
+        low_row = ref.row_range[0] if ref.row_range else 0
+        low_col = ref.col_range[0] if ref.col_range else 0
+        if not buffer.batch:
+            to.index = lib.FPTT_FIXED
+            runs, length, stride = _lines(ref.inner, buffer.inner, buffer.transposed)
+            first = low_col * stride + low_row if buffer.transposed else low_row * stride + low_col
+            if len(buffer.inner) < 2:
+                first = low_row + low_col
+            to.base = ffi.cast("uint8_t *", base + first * item)
+            to.runs, to.length, to.stride = runs, length, stride
+            to.transposed = buffer.transposed
+            return
+        to.index = _INDEX[ref.index]
+        to.runs, to.length, to.stride = 1, int(np.prod(ref.inner)), buffer.row_items
+        to.row_bytes = buffer.row_items * item
+        to.slot_bytes = buffer.batch * to.row_bytes
+        slot = {"whole": 0, "initial": buffer.lead - 1}.get(ref.index, buffer.lead + ref.offset)
+        to.base = ffi.cast("uint8_t *", base + slot * to.slot_bytes + low_col * item)
+
+
+def _lines(inner: tuple[int, ...], full: tuple[int, ...], transposed: bool) -> tuple[int, int, int]:
+    """Lines in memory, the length of each, and the distance from one to the next, in elements."""
+    if len(inner) < 2:
+        length = inner[0] if inner else 1
+        return 1, length, length
+    runs, length = (inner[1], inner[0]) if transposed else (inner[0], inner[1])
+    return runs, length, full[0] if transposed else full[1]
+
+
+def _of_routine(program: Program, name: str) -> list[Op]:
+    routine = program.routines.get(name)
+    return [op for op, _ in routine.ops()] if routine else []
+
+
+def _blocks(routine: Routine) -> Iterator[tuple[list[Op], int]]:
+    """Runs of operations with the way they are repeated: 0 once, 1 forwards, -1 backwards."""
+    once: list[Op] = []
+    for item in routine.body:
+        if not isinstance(item, Loop):
+            once.append(item)
+            continue
+        if once:
+            yield once, 0
+        once = []
+        yield list(item.body), -1 if item.reverse else 1
+    if once:
+        yield once, 0
+
+
+def _item_bits(dtype: str, value: Any) -> int:
+    if dtype == "bfloat16":
+        return int(to_bits(np.array([value]))[0])
+    kinds = {"float32": np.float32, "int32": np.int32, "uint32": np.uint32}
+    return int(np.array([value], kinds[dtype]).view(np.uint32)[0])
+
+
+def _write_rule(to: Any, attrs: Mapping[str, Any]) -> None:
+    """Constants of updates; what is derived is rounded once, from double precision."""
+    if "optimizer" in attrs:
+        to.optimizer = _OPTIMIZERS[attrs["optimizer"]]
+        to.momentum, to.epsilon = attrs["momentum"], attrs["epsilon"]
+    if "beta1" in attrs:
+        to.beta1, to.one_minus_beta1 = attrs["beta1"], 1 - attrs["beta1"]
+        to.beta2, to.one_minus_beta2 = attrs["beta2"], 1 - attrs["beta2"]
+    if "alpha" in attrs:
+        to.alpha, to.pull = attrs["alpha"], 1.0 if attrs["mode"] == "code" else 0.5
+    if "beta" in attrs:
+        to.wrapped, to.directed = 1, int(attrs["directed"])
+        to.beta, to.one_minus_beta = attrs["beta"], 1 - attrs["beta"]
+        to.beta_over_alpha = attrs["beta"] / attrs["alpha"]
+
+
+def addresses(program: Program, views: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+    """Where every buffer starts in memory."""
+    return {name: views[name].ctypes.data for name in program.buffers}

@@ -1,0 +1,503 @@
+/* Runs operations: finds the rows that each one works on and calls its kernel. */
+#include "drive.h"
+
+#include <string.h>
+
+/* The kinds of operations that the engine knows. */
+#define FPTT_KIND_LIST(K)                                                                        \
+  K(affine) K(product) K(weight_gradient) K(bias_gradient) K(lstm_forward) K(lstm_backward)      \
+  K(gru_forward) K(gru_backward) K(rnn_forward) K(rnn_backward) K(relu) K(relu_gradient)         \
+  K(dropout) K(embedding) K(embedding_gradient) K(fill) K(copy) K(add) K(next_sequence)          \
+  K(cross_entropy) K(auxiliary_cross_entropy) K(squared_error) K(update) K(fptt_update)          \
+  K(weight_update) K(bias_update) K(fptt_weight_update) K(fptt_bias_update) K(fptt_direction)    \
+  K(square_sum) K(clip_factor) K(adam_correction)
+
+typedef struct {
+  fptt_engine *engine;
+  const fptt_op *op;
+  const fptt_frame *frame;
+  int32_t step;
+  int32_t segments;
+} call;
+
+static uint8_t *place(const fptt_operand *operand, const fptt_segment *segment) {
+  uint8_t *at = operand->base;
+  switch (operand->index) {
+    case FPTT_ABSENT: return NULL;
+    case FPTT_FIXED: return at;
+    case FPTT_WHOLE: return at + segment->row * operand->row_bytes;
+    default: return at + segment->slot * operand->slot_bytes + segment->row * operand->row_bytes;
+  }
+}
+
+static fptt_rows rows_at(const call *c, int operand, const fptt_segment *segment) {
+  fptt_rows rows = {place(&c->op->operand[operand], segment),
+                    (size_t)c->op->operand[operand].stride};
+  return rows;
+}
+
+/* for SEGMENTS(c, s): every run of rows */
+#define SEGMENTS(c, s) \
+  (const fptt_segment *s = (c)->engine->segments, *end = s + (c)->segments; s < end; s++)
+#define ROWS(which) rows_at(c, which, s)
+#define COUNT ((size_t)s->rows)
+#define SIZE(which) ((size_t)c->op->operand[which].length)
+#define FIXED(which) ((void *)c->op->operand[which].base)
+#define ATTRIBUTE(i) (c->op->attribute[i])
+#define KERNEL (c->engine->kernels)
+
+/* -- products -------------------------------------------------------------------------------- */
+
+/* y = x w^T + bias + start. Weights are [outputs, inputs]; `transposed` ones lie in memory as
+ * [inputs, outputs]. */
+static void run_affine(const call *c) {
+  enum { X, W, BIAS, START, Y };
+  const fptt_operand *w = &c->op->operand[W];
+  for SEGMENTS(c, s) {
+    (w->transposed ? KERNEL->product : KERNEL->product_transposed)(
+        COUNT, SIZE(X), SIZE(Y), ROWS(X), w->base, (size_t)w->stride, FIXED(BIAS), ROWS(START),
+        ROWS(Y));
+  }
+}
+
+/* dx = dy w + start */
+static void run_product(const call *c) {
+  enum { DY, W, START, DX };
+  const fptt_operand *w = &c->op->operand[W];
+  for SEGMENTS(c, s) {
+    (w->transposed ? KERNEL->product_transposed : KERNEL->product)(
+        COUNT, SIZE(DY), SIZE(DX), ROWS(DY), w->base, (size_t)w->stride, NULL, ROWS(START),
+        ROWS(DX));
+  }
+}
+
+/* Pairs rows of p and q, segment by segment. */
+static void pair(const call *c, int p, int q) {
+  fptt_span *span = c->engine->spans;
+  for SEGMENTS(c, s) {
+    span->p = p < 0 ? NULL : place(&c->op->operand[p], s);
+    span->q = place(&c->op->operand[q], s);
+    span->rows = COUNT;
+    span++;
+  }
+}
+
+static void gradient(const call *c, int p, int q, int start, int out) {
+  const fptt_operand *g = &c->op->operand[out];
+  pair(c, p, q);
+  KERNEL->gradient(c->engine->spans, (size_t)c->segments, (size_t)g->runs, (size_t)g->length,
+                   p < 0 ? 0 : (size_t)c->op->operand[p].stride,
+                   (size_t)c->op->operand[q].stride, FIXED(start), g->base, (size_t)g->stride);
+}
+
+static void run_weight_gradient(const call *c) {
+  enum { DY, X, START, DW };
+  if (c->op->operand[DW].transposed) {
+    gradient(c, X, DY, START, DW);
+  } else {
+    gradient(c, DY, X, START, DW);
+  }
+}
+
+static void run_bias_gradient(const call *c) {
+  enum { DY, START, DB };
+  gradient(c, -1, DY, START, DB);
+}
+
+/* -- cells and element-wise operations --------------------------------------------------------- */
+
+static void run_lstm_forward(const call *c) {
+  enum { A, C_BEFORE, GATES, C, H };
+  for SEGMENTS(c, s) {
+    KERNEL->lstm_forward(COUNT, SIZE(H), ROWS(A), ROWS(C_BEFORE), ROWS(GATES), ROWS(C), ROWS(H));
+  }
+}
+
+static void run_lstm_backward(const call *c) {
+  enum { GATES, C_BEFORE, C, DH, DC, DA, DC_BEFORE };
+  for SEGMENTS(c, s) {
+    KERNEL->lstm_backward(COUNT, SIZE(C), ROWS(GATES), ROWS(C_BEFORE), ROWS(C), ROWS(DH), ROWS(DC),
+                          ROWS(DA), ROWS(DC_BEFORE));
+  }
+}
+
+static void run_gru_forward(const call *c) {
+  enum { GATES, H_BEFORE, GATES_OUT, H };
+  for SEGMENTS(c, s) {
+    KERNEL->gru_forward(COUNT, SIZE(H), ROWS(GATES), ROWS(H_BEFORE), ROWS(GATES_OUT), ROWS(H));
+  }
+}
+
+static void run_gru_backward(const call *c) {
+  enum { GATES, H_BEFORE, DH, DA, DH_BEFORE };
+  for SEGMENTS(c, s) {
+    KERNEL->gru_backward(COUNT, SIZE(DH), ROWS(GATES), ROWS(H_BEFORE), ROWS(DH), ROWS(DA),
+                         ROWS(DH_BEFORE));
+  }
+}
+
+static void run_rnn_forward(const call *c) {
+  enum { A, H };
+  for SEGMENTS(c, s) KERNEL->rnn_forward(COUNT, SIZE(H), ROWS(A), ROWS(H));
+}
+
+static void run_rnn_backward(const call *c) {
+  enum { Y, DH, DA };
+  for SEGMENTS(c, s) KERNEL->rnn_backward(COUNT, SIZE(DH), ROWS(Y), ROWS(DH), ROWS(DA));
+}
+
+static void run_relu(const call *c) {
+  enum { X, Y };
+  for SEGMENTS(c, s) KERNEL->relu(COUNT, SIZE(X), ROWS(X), ROWS(Y));
+}
+
+static void run_relu_gradient(const call *c) {
+  enum { Y, DY, START, DX };
+  for SEGMENTS(c, s) {
+    KERNEL->relu_gradient(COUNT, SIZE(DY), ROWS(Y), ROWS(DY), ROWS(START), ROWS(DX));
+  }
+}
+
+static void run_dropout(const call *c) {
+  enum { X, RANDOM, START, Y };
+  enum { P, LAYER };
+  double limit = ATTRIBUTE(P) * 4294967296.0;
+  uint32_t least = limit >= 4294967295.0 ? 0xFFFFFFFFu : (uint32_t)limit;
+  least += (double)least < limit && least != 0xFFFFFFFFu;
+  for SEGMENTS(c, s) {
+    KERNEL->dropout(COUNT, SIZE(X), ROWS(X), FIXED(RANDOM), ROWS(START), ROWS(Y), least,
+                    (float)(1.0 / (1.0 - ATTRIBUTE(P))), (uint32_t)ATTRIBUTE(LAYER),
+                    (uint32_t)s->row, (uint32_t)(c->frame->begin + s->slot));
+  }
+}
+
+static void run_embedding(const call *c) {
+  enum { TABLE, TOKEN, Y };
+  for SEGMENTS(c, s) {
+    KERNEL->embedding(COUNT, SIZE(Y), FIXED(TABLE), ROWS(TOKEN).data, ROWS(Y));
+  }
+}
+
+static void run_embedding_gradient(const call *c) {
+  enum { TOKEN, DY, START, DW };
+  for SEGMENTS(c, s) {
+    KERNEL->embedding_gradient(COUNT, SIZE(DY), ROWS(TOKEN).data, ROWS(DY), FIXED(DW));
+  }
+}
+
+static void run_add(const call *c) {
+  enum { X, START, Y };
+  for SEGMENTS(c, s) KERNEL->add(COUNT, SIZE(X), ROWS(X), ROWS(START), ROWS(Y));
+}
+
+/* -- movement ---------------------------------------------------------------------------------- */
+
+/* The value comes as the bits of one item of the buffer. */
+static void run_fill(const call *c) {
+  enum { Y };
+  const fptt_operand *y = &c->op->operand[Y];
+  const uint32_t bits = (uint32_t)ATTRIBUTE(0);
+  for SEGMENTS(c, s) {
+    size_t lines = y->index == FPTT_FIXED ? (size_t)y->runs : COUNT;
+    for (size_t line = 0; line < lines; line++) {
+      uint8_t *to = place(y, s) + line * (size_t)y->stride * (size_t)y->item_bytes;
+      for (size_t j = 0; j < SIZE(Y); j++) {
+        if (y->item_bytes == 4) memcpy(to + 4 * j, &bits, 4);
+        if (y->item_bytes == 2) memcpy(to + 2 * j, &(uint16_t){(uint16_t)bits}, 2);
+      }
+    }
+  }
+}
+
+static void run_copy(const call *c) {
+  enum { X, Y };
+  const fptt_operand *x = &c->op->operand[X], *y = &c->op->operand[Y];
+  for SEGMENTS(c, s) {
+    size_t lines = y->index == FPTT_FIXED ? (size_t)y->runs : COUNT;
+    for (size_t line = 0; line < lines; line++) {
+      memmove(place(y, s) + line * (size_t)y->stride * (size_t)y->item_bytes,
+              place(x, s) + line * (size_t)x->stride * (size_t)x->item_bytes,
+              SIZE(Y) * (size_t)y->item_bytes);
+    }
+  }
+}
+
+static void run_next_sequence(const call *c) {
+  enum { RANDOM, NEXT };
+  uint32_t *from = FIXED(RANDOM), *to = FIXED(NEXT);
+  to[0] = from[0];
+  to[1] = from[1] + 1;
+}
+
+/* -- losses ------------------------------------------------------------------------------------ */
+
+/* One over the number of rows that have a target, times `width`. */
+static float share_of(const call *c, int target, int is_label, size_t width) {
+  size_t counted = 0;
+  for SEGMENTS(c, s) {
+    const int32_t *label = ROWS(target).data;
+    const float *wanted = ROWS(target).data;
+    for (size_t r = 0; r < COUNT; r++) {
+      counted += is_label ? label[r] >= 0 : wanted[r * width] == wanted[r * width];
+    }
+  }
+  counted *= width;
+  return 1.0f / (float)(counted ? counted : 1);
+}
+
+static void run_cross_entropy(const call *c) {
+  enum { LOGITS, TARGET, D, LOSS };
+  float share = share_of(c, TARGET, 1, 1), loss = 0.0f;
+  for SEGMENTS(c, s) {
+    loss += KERNEL->cross_entropy(COUNT, SIZE(LOGITS), ROWS(LOGITS), ROWS(TARGET).data, share,
+                                  ROWS(D));
+  }
+  *(float *)FIXED(LOSS) = loss;
+}
+
+static void run_auxiliary_cross_entropy(const call *c) {
+  enum { LOGITS, TARGET, FRACTION, Q, D, LOSS };
+  enum { RATE, PER_PART };
+  float share = share_of(c, TARGET, 1, 1), loss = 0.0f;
+  const fptt_operand *q = &c->op->operand[Q];
+  size_t part = ATTRIBUTE(PER_PART) != 0.0 ? (size_t)c->frame->part : 0;
+  uint8_t *known = q->base + part * SIZE(Q) * SIZE(Q) * (size_t)q->item_bytes;
+  for SEGMENTS(c, s) {
+    loss += KERNEL->auxiliary_cross_entropy(COUNT, SIZE(LOGITS), ROWS(LOGITS), ROWS(TARGET).data,
+                                            ROWS(FRACTION).data, known, share,
+                                            (float)ATTRIBUTE(RATE), ATTRIBUTE(PER_PART) != 0.0,
+                                            ROWS(D));
+  }
+  *(float *)FIXED(LOSS) = loss;
+}
+
+static void run_squared_error(const call *c) {
+  enum { Y, TARGET, D, LOSS };
+  float share = share_of(c, TARGET, 0, SIZE(Y)), loss = 0.0f;
+  for SEGMENTS(c, s) {
+    loss += KERNEL->squared_error(COUNT, SIZE(Y), ROWS(Y), ROWS(TARGET).data, share, ROWS(D));
+  }
+  *(float *)FIXED(LOSS) = loss;
+}
+
+/* -- updates ----------------------------------------------------------------------------------- */
+
+static void note(const call *c, uint32_t bits) {
+  if (bits > c->engine->largest) c->engine->largest = bits;
+}
+
+/* What follows the gradient (or its factors) in the operands of every update. */
+enum { THETA, AFTER_THETA };
+
+static fptt_step step_of(const call *c, int lr) {
+  enum { LR, FACTOR, FIRST, SECOND, CORRECTION };
+  const float *factor = FIXED(lr + FACTOR), *correction = FIXED(lr + CORRECTION);
+  fptt_step step = {*(const float *)FIXED(lr), factor ? *factor : 1.0f,
+                    correction ? correction[0] : 1.0f, correction ? correction[1] : 1.0f};
+  return step;
+}
+
+static fptt_learned learned_of(const call *c, int theta, int lambda, int lr) {
+  enum { FIRST = 2, SECOND = 3 };
+  const fptt_operand *at = &c->op->operand[theta];
+  fptt_learned learned = {at->base,
+                          lambda < 0 ? NULL : FIXED(lambda),
+                          lambda < 0 ? NULL : FIXED(lambda + 1),
+                          FIXED(lr + FIRST),
+                          FIXED(lr + SECOND),
+                          (size_t)at->runs,
+                          (size_t)at->length,
+                          (size_t)at->stride};
+  return learned;
+}
+
+static void run_update(const call *c) {
+  enum { G = 1, LR };
+  fptt_learned at = learned_of(c, 0, -1, LR);
+  note(c, KERNEL->update(&at, FIXED(G), &c->op->rule, step_of(c, LR)));
+}
+
+static void run_fptt_update(const call *c) {
+  enum { G = 1, LAMBDA, MEAN, LR };
+  fptt_learned at = learned_of(c, 0, LAMBDA, LR);
+  note(c, KERNEL->update(&at, FIXED(G), &c->op->rule, step_of(c, LR)));
+}
+
+/* dy and x follow theta in a weight's update, dy alone in a bias's. */
+static void gradient_update(const call *c, int has_x, int wrapped, int outputs) {
+  enum { DY = 1, X = 2 };
+  int after = has_x ? 3 : 2, lr = wrapped ? after + 2 : after;
+  int p = -1, q = DY;
+  fptt_learned at = learned_of(c, 0, wrapped ? after : -1, lr);
+  if (has_x) {
+    p = c->op->operand[0].transposed ? X : DY;
+    q = c->op->operand[0].transposed ? DY : X;
+  }
+  pair(c, p, q);
+  note(c, KERNEL->gradient_update(c->engine->spans, (size_t)c->segments,
+                                  p < 0 ? 0 : (size_t)c->op->operand[p].stride,
+                                  (size_t)c->op->operand[q].stride, &at, &c->op->rule,
+                                  step_of(c, lr), has_x ? FIXED(outputs) : NULL));
+}
+
+/* operands: theta dy [x] [lambda mean] lr factor first second correction | theta [lambda mean]
+ * first second [tile] */
+static void run_weight_update(const call *c) { gradient_update(c, 1, 0, 11); }
+static void run_bias_update(const call *c) { gradient_update(c, 0, 0, 0); }
+static void run_fptt_weight_update(const call *c) { gradient_update(c, 1, 1, 15); }
+static void run_fptt_bias_update(const call *c) { gradient_update(c, 0, 1, 0); }
+
+static void run_fptt_direction(const call *c) {
+  enum { AT, G, LAMBDA, MEAN, D };
+  const fptt_operand *d = &c->op->operand[D];
+  KERNEL->direction((size_t)d->runs * (size_t)d->length, FIXED(AT), FIXED(G), FIXED(LAMBDA),
+                    FIXED(MEAN), FIXED(D), c->op->rule.alpha, c->op->rule.pull);
+}
+
+static void run_square_sum(const call *c) {
+  enum { D, START, TOTAL };
+  const fptt_operand *d = &c->op->operand[D];
+  const float *start = FIXED(START);
+  float before = start ? *start : 0.0f;
+  *(float *)FIXED(TOTAL) = before + KERNEL->square_sum((size_t)d->runs * (size_t)d->length, d->base);
+}
+
+float fptt_sqrt_of(float value);
+
+static void run_clip_factor(const call *c) {
+  enum { TOTAL, FACTOR };
+  float factor = (float)ATTRIBUTE(0) / (fptt_sqrt_of(*(const float *)FIXED(TOTAL)) + 1e-6f);
+  *(float *)FIXED(FACTOR) = factor > 1.0f ? 1.0f : factor; /* a NaN stays */
+}
+
+static void run_adam_correction(const call *c) {
+  enum { BEFORE, AFTER };
+  const float *from = FIXED(BEFORE);
+  float *to = FIXED(AFTER);
+  const fptt_update_rule *rule = &c->op->rule;
+  to[0] = rule->beta1 * from[0] + rule->one_minus_beta1;
+  to[1] = rule->beta2 * from[1] + rule->one_minus_beta2;
+}
+
+/* -- the loop ---------------------------------------------------------------------------------- */
+
+typedef void (*runner)(const call *c);
+
+enum {
+#define FPTT_KIND_NUMBER(name) KIND_##name,
+  FPTT_KIND_LIST(FPTT_KIND_NUMBER)
+#undef FPTT_KIND_NUMBER
+  KINDS
+};
+
+static const runner runners[] = {
+#define FPTT_KIND_RUNNER(name) run_##name,
+    FPTT_KIND_LIST(FPTT_KIND_RUNNER)
+#undef FPTT_KIND_RUNNER
+};
+
+const char *fptt_kind_name(int32_t kind) {
+  static const char *const names[] = {
+#define FPTT_KIND_NAME(name) #name,
+      FPTT_KIND_LIST(FPTT_KIND_NAME)
+#undef FPTT_KIND_NAME
+  };
+  return kind >= 0 && kind < KINDS ? names[kind] : NULL;
+}
+
+/* Which rows an operation works on. All slots at once count as one run where they lie without gaps
+ * and nothing depends on the step. */
+static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame,
+                             int32_t step) {
+  fptt_segment *segment = engine->segments;
+  const int32_t *rows = frame->rows, steps = frame->steps;
+  switch (op->mode) {
+    case FPTT_STEP: *segment = (fptt_segment){step, 0, rows[step]}; return 1;
+    case FPTT_ALL:
+      if (rows[steps - 1] == engine->batch && op->kind != KIND_dropout) {
+        *segment = (fptt_segment){0, 0, steps * engine->batch};
+        return 1;
+      }
+      for (int32_t t = 0; t < steps; t++) segment[t] = (fptt_segment){t, 0, rows[t]};
+      return steps;
+    case FPTT_LAST: {
+      int32_t count = 0, row = 0;
+      for (int32_t t = steps - 1; t >= 0; t--) {
+        if (rows[t] == row) continue;
+        segment[count++] = (fptt_segment){t, row, rows[t] - row};
+        row = rows[t];
+      }
+      return count;
+    }
+    default: *segment = (fptt_segment){0, 0, rows[step < 0 ? 0 : step]}; return 1;
+  }
+}
+
+static uint32_t largest_in(uint32_t largest, const uint8_t *from, size_t items, int32_t item_bytes) {
+  for (size_t i = 0; i < items; i++) {
+    uint32_t bits = 0;
+    if (item_bytes == 4) memcpy(&bits, from + 4 * i, 4);
+    if (item_bytes == 2) memcpy((char *)&bits, from + 2 * i, 2), bits <<= 16;
+    bits &= 0x7FFFFFFFu;
+    largest = bits > largest ? bits : largest;
+  }
+  return largest;
+}
+
+uint32_t fptt_largest_of(uint32_t largest, const fptt_operand *operand,
+                         const fptt_segment *segment) {
+  size_t lines = operand->index == FPTT_FIXED ? (size_t)operand->runs : (size_t)segment->rows;
+  size_t distance = (size_t)operand->stride * (size_t)operand->item_bytes;
+  if (operand->length == operand->stride) { /* no gaps: one run */
+    return largest_in(largest, place(operand, segment), lines * (size_t)operand->length,
+                      operand->item_bytes);
+  }
+  for (size_t line = 0; line < lines; line++) {
+    largest = largest_in(largest, place(operand, segment) + line * distance,
+                         (size_t)operand->length, operand->item_bytes);
+  }
+  return largest;
+}
+
+uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_frame *frame) {
+  const fptt_routine *wanted = &engine->routine[routine];
+  uint32_t largest = 0;
+  for (int32_t b = wanted->first; b < wanted->first + wanted->count; b++) {
+    const fptt_op *op = engine->ops + engine->blocks[b].first;
+    for (int32_t i = 0; i < engine->blocks[b].count; i++, op++) {
+      int32_t segments = find_segments(engine, op, frame, -1);
+      for (int32_t j = 0; j < FPTT_MOST_OPERANDS; j++) {
+        if (!op->operand[j].watched) continue;
+        for (int32_t s = 0; s < (op->operand[j].index == FPTT_FIXED ? 1 : segments); s++) {
+          largest = fptt_largest_of(largest, &op->operand[j], &engine->segments[s]);
+        }
+      }
+    }
+  }
+  return largest;
+}
+
+static void run_op(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame, int32_t step) {
+  call c = {engine, op, frame, step, find_segments(engine, op, frame, step)};
+  runners[op->kind](&c);
+}
+
+fptt_status fptt_run(fptt_engine *engine, int32_t routine, const fptt_frame *frame, int32_t step) {
+  if (routine < 0 || routine >= FPTT_ROUTINES) return FPTT_BAD_PROGRAM;
+  const fptt_routine *wanted = &engine->routine[routine];
+  for (int32_t b = wanted->first; b < wanted->first + wanted->count; b++) {
+    const fptt_block *block = &engine->blocks[b];
+    const fptt_op *ops = engine->ops + block->first;
+    int32_t low = 0, high = frame->steps;
+    if (block->turn == 0) {
+      for (int32_t i = 0; i < block->count; i++) run_op(engine, ops + i, frame, -1);
+      continue;
+    }
+    if (step >= 0) low = step, high = step + 1;
+    for (int32_t t = low; t < high; t++) {
+      int32_t at = block->turn > 0 ? t : high - 1 - (t - low);
+      for (int32_t i = 0; i < block->count; i++) run_op(engine, ops + i, frame, at);
+    }
+  }
+  return FPTT_OK;
+}
