@@ -16,6 +16,7 @@ from fptt.errors import InputError
 from fptt.nets.layer import check_size
 from fptt.program import Program
 from fptt.program.ir import Buffer, Role
+from fptt.program.plan import LEARNED
 from fptt.training.batches import make_batch
 from fptt.training.carry import read_carry, write_carry
 from fptt.training.inference import Inference
@@ -189,17 +190,30 @@ class Trainer:
                 "part_gradients: a part of a stream is in flight, and its activations would be "
                 "lost; call it between parts, or end_sequence() first"
             )
+        batch = make_batch(self.program, x, y, lengths, bounded=True)
+        parts = self._gradient_parts()
         gradients: list[dict[str, Array] | None] = [None] * self.program.rule.parts
         learned, carry = self.backend.learned.copy(), read_carry(self.backend)
-        batch = make_batch(self.program, x, y, lengths, bounded=True)
-        for frame, loss in self._parts.gradients(batch):
+        for frame, loss in parts.gradients(batch):
             if loss is not None:
                 gradients[frame.part] = {
-                    name: self.backend.read(f"grad/{name}") for name in self.program.trained
+                    name: parts.backend.read(f"grad/{name}") for name in self.program.trained
                 }
         self.backend.learned[...] = learned
         write_carry(self.backend, carry)
         return gradients
+
+    def _gradient_parts(self) -> PartRunner:
+        """Runs parts in a program that keeps its gradients: this one, or a copy made for it."""
+        program = self.program.keeping_gradients()
+        if program is self.program:
+            return self._parts
+        copy = Trainer(program, type(self.backend)(program), self.seed)
+        for buffer in program.buffers.values():
+            if buffer.role in (*LEARNED, Role.FROZEN):
+                copy.backend.write(buffer.name, self.backend.read(buffer.name))
+        write_carry(copy.backend, read_carry(self.backend))
+        return copy._parts
 
     # -- streams -----------------------------------------------------------------------------
 

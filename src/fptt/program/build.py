@@ -33,6 +33,7 @@ def build(
     activation_dtype: str | None = None,
     clip: float | None = None,
     train: Sequence[str] = ("*",),
+    keep_gradients: bool = False,
 ) -> Program:
     """Builds and verifies the training program of a network under a rule.
 
@@ -49,6 +50,9 @@ def build(
         clip: largest global norm of the update direction d, or None.
         train: shell-style patterns of the parameters that train, such as ("1.*",) for the second
             layer only; the others are constant and cost no gradient, lambda or running mean.
+        keep_gradients: give every gradient memory of its own. Otherwise, and without `clip`, those
+            that are products over all steps of a part are applied piece by piece as they are
+            finished.
 
     Returns:
         The program; `print` shows it, `.memory()` and `.work()` count it, `Trainer` runs it.
@@ -92,6 +96,7 @@ def build(
         net,
         SOURCES[rule.source],
         loss_in_place=schedule.in_place,
+        keep_gradients=keep_gradients or clip is not None,
         steps=part_steps,
         batch=batch,
         dtype=dtype,
@@ -103,7 +108,9 @@ def build(
         raise InputError("build: train names no parameter, so there is nothing to learn")
     builder.write_inference()
     builder.write_training(rule, optimizer, schedule, criterion, clip)
-    return _finish(builder, rule, optimizer, schedule, criterion, steps, clip, tuple(train))
+    return _finish(
+        builder, rule, optimizer, schedule, criterion, steps, clip, tuple(train), keep_gradients
+    )
 
 
 def build_inference(
@@ -162,6 +169,7 @@ def _finish(
     steps: int,
     clip: float | None,
     train: tuple[str, ...],
+    keep_gradients: bool = False,
 ) -> Program:
     program = Program(
         net=builder.net,
@@ -176,6 +184,7 @@ def _finish(
         activation_dtype=builder.activation_dtype,
         clip=clip,
         train=train,
+        keep_gradients=keep_gradients,
         buffers=builder.buffers,
         routines=builder.routines,
         output=builder.values[-1],

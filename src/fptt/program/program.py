@@ -30,6 +30,7 @@ class Program:
         dtype, activation_dtype: of parameters and states, and of activations.
         clip: largest global norm of d, or None.
         train: patterns of the parameters that train.
+        keep_gradients: whether every gradient was asked to have memory of its own.
         buffers: by name, in order of declaration.
         routines: by name.
         output: what the network puts out (logits, or regression outputs).
@@ -50,6 +51,7 @@ class Program:
     activation_dtype: str
     clip: float | None
     train: tuple[str, ...]
+    keep_gradients: bool
     buffers: Mapping[str, Buffer] = field(repr=False)
     routines: Mapping[str, Routine] = field(repr=False)
     output: Buffer = field(repr=False)
@@ -65,6 +67,27 @@ class Program:
     def plan(self) -> Plan:
         """Where every buffer lies."""
         return plan(self.buffers.values(), self.routines)
+
+    def keeping_gradients(self) -> Program:
+        """The same program with memory for every gradient; itself, if it has that."""
+        from fptt.program.build import build
+
+        if all(f"grad/{name}" in self.buffers for name in self.trained):
+            return self
+        return build(
+            self.net,
+            self.rule,
+            self.optimizer,
+            steps=self.steps,
+            batch=self.batch,
+            loss=self.schedule,
+            criterion=self.criterion,
+            dtype=self.dtype,
+            activation_dtype=self.activation_dtype,
+            clip=self.clip,
+            train=self.train,
+            keep_gradients=True,
+        )
 
     @cached_property
     def moved_by_loss(self) -> tuple[Buffer, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fptt.nets.layer import FeedForward, Recurrent
@@ -12,6 +14,31 @@ from fptt.rules.losses import Criterion, LossSchedule
 from fptt.rules.optimizers import Optimizer
 from fptt.rules.rule import Rule
 from fptt.rules.sources import Source
+
+
+#: as in the kernel `gradient_update` (runtime/src/products.c)
+TILE_ROWS, TILE_COLUMNS = 256, 64
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product that is (some rows of) a gradient.
+
+    Attributes:
+        kind: "weight" or "bias".
+        operands: dy and x, or dy.
+        rows: which rows of the parameter it is for, or None for all.
+    """
+
+    kind: str
+    operands: tuple[Ref | None, ...]
+    rows: tuple[int, int] | None
+
+    def of(self, ref: Ref | None, theta: Buffer) -> Ref | None:
+        """These rows of what is shaped like the parameter; anything else as it is."""
+        if ref is None or self.rows is None or ref.buffer.inner != theta.inner:
+            return ref
+        return ref.rows(*self.rows)
 
 
 class TrainingBuilder(Builder):
@@ -25,10 +52,19 @@ class TrainingBuilder(Builder):
     learns = True
 
     def __init__(
-        self, net: Network, source: Source, *, loss_in_place: bool, **options: Any
+        self,
+        net: Network,
+        source: Source,
+        *,
+        loss_in_place: bool,
+        keep_gradients: bool,
+        **options: Any,
     ) -> None:
         self._source = source
         self._loss_in_place = loss_in_place
+        self._keep_gradients = keep_gradients
+        #: gradients that are applied as they are finished: name -> the products that make them up
+        self._applied: dict[str, list[Product]] = {}
         super().__init__(net, **options)
 
     def keeps_steps(self, index: int) -> bool:
@@ -42,6 +78,68 @@ class TrainingBuilder(Builder):
         # the input of the lowest layer that trains, for the gradient of its weights
         feeds_gradient = self._source.keeps_steps and end == self.lowest < self.body_end
         return goes_backwards or feeds_gradient or (self.every_step and end == self.body_end)
+
+    # -- gradients that are never in memory as a whole ---------------------------------------
+
+    def gradient_of(self, theta: Buffer) -> Buffer:
+        index = int(theta.name.split(".")[0])
+        layer = self.net.layers[index]
+        # a product over all rows after the reverse loop can wait for the update; a gradient that
+        # adds up inside the loop, or that others must see first, cannot
+        late = layer.recurrent or (index >= self.body_end and not layer.adds_gradients)
+        if self._keep_gradients or not late or not self._source.keeps_steps:
+            return super().gradient_of(theta)
+        self._applied[f"grad/{theta.name}"] = []
+        return Buffer(
+            f"grad/{theta.name}",
+            theta.inner,
+            self.dtype,
+            Role.GRADIENT,
+            transposed=theta.transposed,
+        )
+
+    def emit(
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref | None],
+        **attrs: object,
+    ) -> None:
+        """Appends an operation; where a gradient has no memory, its products become part of the
+        update."""
+        out = outputs[0] if outputs else None
+        if out is not None and out.buffer.name in self._applied:
+            product, operands = kind.removesuffix("_gradient"), tuple(inputs[:-1])
+            self._applied[out.buffer.name].append(Product(product, operands, out.row_range))
+            return
+        gradient = next((ref for ref in inputs if ref and ref.buffer.name in self._applied), None)
+        if gradient is None:
+            super().emit(kind, inputs, outputs, **attrs)
+            return
+        theta, rest = inputs[0], [ref for ref in inputs[1:] if ref is not gradient]
+        assert theta is not None, "an update without a parameter"
+        for piece in self._applied[gradient.buffer.name]:
+            tile = [self._tile()] if piece.kind == "weight" else []
+            super().emit(
+                kind.replace("update", f"{piece.kind}_update"),
+                [
+                    piece.of(theta, theta.buffer),
+                    *piece.operands,
+                    *(piece.of(ref, theta.buffer) for ref in rest),
+                ],
+                [*(piece.of(ref, theta.buffer) for ref in outputs), *tile],
+                **attrs,
+            )
+
+    def _tile(self) -> Ref | None:
+        """Room for the unfinished columns of a gradient, where a part has so many rows that they
+        are taken in batches."""
+        if self.batch * self.part_steps <= TILE_ROWS:
+            return None
+        lines = max(min(theta.inner) for _, theta, _ in self.trained if len(theta.inner) == 2)
+        return self.buffer(
+            "tile", (lines, TILE_COLUMNS), Role.SCRATCH, dtype=self.control_dtype
+        ).whole
 
     def forward_layers(self) -> None:
         """One step of the body, histories kept."""
@@ -61,7 +159,11 @@ class TrainingBuilder(Builder):
             # the network ends with a recurrent layer: the loss is the first to write its dh
             return self._state_gradient(index)
         # a rectifier's backward pass looks at the value, a recurrent layer's at h
-        free = index >= self.body_end and self._loss_in_place and not any(self.net.layers[i].reads_output for i in group)
+        free = (
+            index >= self.body_end
+            and self._loss_in_place
+            and not any(self.net.layers[i].reads_output for i in group)
+        )
         if top in group and free:
             buffer = value
         else:

@@ -6,7 +6,6 @@ what was found. It is a mistake in the code that wrote the program, never in the
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -255,20 +254,26 @@ def kept(program: Program) -> None:
 
 
 def trained_once(program: Program) -> None:
-    """Every trained parameter is written by exactly one operation of `update`, no other at all."""
+    """Every row of every trained parameter is written once by `update`, and no other at all."""
     if "update" not in program.routines:
         return
-    counts = Counter(
-        ref.buffer.name
-        for op, _ in program.routines["update"].ops()
-        for ref in op.outputs
-        if ref and ref.buffer.role == Role.PARAMETER
-    )
-    expected = Counter(program.trained)
-    if counts != expected:
-        raise VerificationError(
-            "trained once", "update", f"one update of each of {sorted(expected)}", f"{dict(counts)}"
-        )
+    written: dict[str, list[tuple[int, int]]] = {name: [] for name in program.trained}
+    for op, _ in program.routines["update"].ops():
+        for ref in op.outputs:
+            if ref and ref.buffer.role == Role.PARAMETER:
+                rows = ref.row_range or (0, ref.buffer.inner[0])
+                written.setdefault(ref.buffer.name, []).append(rows)
+    for name, ranges in written.items():
+        size = program.buffers[name].inner[0]
+        ends = [0, *(end for pair in sorted(ranges) for end in pair), size]
+        joined = all(a == b for a, b in zip(ends[::2], ends[1::2], strict=True))
+        if name not in program.trained or not ranges or not joined:
+            raise VerificationError(
+                "trained once",
+                "update",
+                f"one update of each row of {sorted(program.trained)}",
+                f"{name} rows {sorted(ranges)}",
+            )
 
 
 def loop_direction(program: Program) -> None:

@@ -54,6 +54,7 @@ def describe(program: Program) -> dict[str, Any]:
         "activation_dtype": program.activation_dtype,
         "clip": program.clip,
         "train": list(program.train),
+        "keep_gradients": program.keep_gradients,
     }
 
 
@@ -77,6 +78,7 @@ def rebuild(config: Mapping[str, Any]) -> Program:
             activation_dtype=config["activation_dtype"],
             clip=config["clip"],
             train=tuple(config["train"]),
+            keep_gradients=config.get("keep_gradients", False),
         )
     except (KeyError, TypeError) as error:
         raise InputError(

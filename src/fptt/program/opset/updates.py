@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fptt.program.opspec import Array, Work, op
+from fptt.program.opset.products import bias_gradient, weight_gradient
+from fptt.program.opspec import REGISTRY, Array, Work, WorkRule, op
 
 #: optimizer -> (mul, add, trans) of one element, and scalar divisions of one tensor
 _OPTIMIZER_WORK = {"sgd": (1, 1, 0, 0), "momentum": (2, 2, 0, 0), "adam": (8, 4, 1, 1)}
@@ -128,6 +129,94 @@ def fptt_update(
     lam_out = kept - alpha * (theta_out - mean)
     mean_out = (1 - beta) * mean + beta * theta_out - (beta / alpha) * lam_out
     return theta_out, lam_out, mean_out, first, second
+
+
+#: operands of an update that follow the gradient, and its results, for a parameter of these sizes
+_AFTER = "lr:1 factor?:1 first?:{0} second?:{0} correction?:2"
+_MOMENTS = "first_out?:{0} second_out?:{0}"
+_UPDATE_IN_PLACE = "theta=theta_out first=first_out second=second_out"
+_FPTT_IN_PLACE = f"{_UPDATE_IN_PLACE} lam=lam_out mean=mean_out"
+_OPTIMIZER_ATTRS = "optimizer momentum beta1 beta2 epsilon"
+_FPTT_ATTRS = f"{_OPTIMIZER_ATTRS} alpha beta mode directed"
+
+
+def _applied_work(product: WorkRule) -> WorkRule:
+    """The work of a gradient that is applied as soon as a part of it is there."""
+
+    def work(
+        d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+    ) -> dict[str, Work]:
+        size = d["o"] * d.get("i", 1)
+        return product(d, {}, frozenset()) | _update_work({**d, "size": size}, attrs, given)
+
+    return work
+
+
+_weight_work = _applied_work(REGISTRY["weight_gradient"].work)
+_bias_work = _applied_work(REGISTRY["bias_gradient"].work)
+
+
+@op(
+    f"theta:o,i dy:n,o x:n,i {_AFTER} -> theta_out:o,i {_MOMENTS} tile?:t,u".format("o,i"),
+    main_class="EWO-SGD",
+    attrs=_OPTIMIZER_ATTRS,
+    in_place=_UPDATE_IN_PLACE,
+    work=_weight_work,
+    c_symbol="weight_update",
+)
+def weight_update(
+    theta: Array, dy: Array, x: Array, *others: Array | None, **attrs: Any
+) -> tuple[Array | None, ...]:
+    """`update` along dy^T x, which is never in memory as a whole; `tile` holds a piece of it."""
+    return (*update(theta, weight_gradient(dy, x, None), *others, **attrs), None)
+
+
+@op(
+    f"theta:o dy:n,o {_AFTER} -> theta_out:o {_MOMENTS}".format("o"),
+    main_class="EWO-SGD",
+    attrs=_OPTIMIZER_ATTRS,
+    in_place=_UPDATE_IN_PLACE,
+    work=_bias_work,
+    c_symbol="bias_update",
+)
+def bias_update(
+    theta: Array, dy: Array, *others: Array | None, **attrs: Any
+) -> tuple[Array | None, ...]:
+    """`update` along the sum of dy's rows."""
+    return tuple(update(theta, bias_gradient(dy, None), *others, **attrs))
+
+
+@op(
+    f"theta:o,i dy:n,o x:n,i lam:o,i mean:o,i {_AFTER} -> theta_out:o,i lam_out:o,i mean_out:o,i "
+    f"{_MOMENTS} tile?:t,u".format("o,i"),
+    main_class="EWO-SGD",
+    attrs=_FPTT_ATTRS,
+    in_place=_FPTT_IN_PLACE,
+    work=_weight_work,
+    c_symbol="fptt_weight_update",
+)
+def fptt_weight_update(
+    theta: Array, dy: Array, x: Array, *others: Array | None, **attrs: Any
+) -> tuple[Array | None, ...]:
+    """`fptt_update` along dy^T x, which is never in memory as a whole."""
+    return (*fptt_update(theta, weight_gradient(dy, x, None), *others, **attrs), None)
+
+
+@op(
+    f"theta:o dy:n,o lam:o mean:o {_AFTER} -> theta_out:o lam_out:o mean_out:o {_MOMENTS}".format(
+        "o"
+    ),
+    main_class="EWO-SGD",
+    attrs=_FPTT_ATTRS,
+    in_place=_FPTT_IN_PLACE,
+    work=_bias_work,
+    c_symbol="fptt_bias_update",
+)
+def fptt_bias_update(
+    theta: Array, dy: Array, *others: Array | None, **attrs: Any
+) -> tuple[Array | None, ...]:
+    """`fptt_update` along the sum of dy's rows."""
+    return tuple(fptt_update(theta, bias_gradient(dy, None), *others, **attrs))
 
 
 @op(
