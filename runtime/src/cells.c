@@ -1,6 +1,5 @@
 /* The element-wise halves of the recurrent cells, forward and backward. The formulas are those of
  * the op table; outputs may be the memory of inputs. */
-#include "fptt_math.h"
 #include "target.h"
 
 void FPTT_KERNEL(lstm_forward)(size_t n, size_t hidden, fptt_rows a, fptt_rows c_before,

@@ -1,5 +1,4 @@
 /* Losses with their gradients. Callers give `share`, one over the number of what is counted. */
-#include "fptt_math.h"
 #include "target.h"
 
 /* log of the sum of exp over a row, as maximum + log(sum); the sum is of exp(x - maximum). */

@@ -191,6 +191,8 @@ void FPTT_KERNEL(product_transposed)(size_t n, size_t inner, size_t cols, fptt_r
  * rows holds of these columns stays in the nearest levels of the cache. */
 #define FPTT_TILE_COLUMNS 64
 #define FPTT_BATCHED 256
+/* Where all rows are taken at once, as many as the stack may carry: long runs suit the update. */
+#define FPTT_LINE_COLUMNS (FPTT_LANES >= 4 ? 512 : 64)
 #define FPTT_GRADIENT_WIDE(rows)                                       \
   (FPTT_WIDE(rows) * FPTT_LANES <= FPTT_TILE_COLUMNS ? FPTT_WIDE(rows) \
                                                      : FPTT_TILE_COLUMNS / FPTT_LANES)
@@ -260,7 +262,7 @@ FPTT_INLINE void gradient_tile(const int rows, const int vectors, size_t some,
 }
 
 /* Lines [line, line + rows) x columns [column, column + width) of the product, into `tile`;
- * width is at most FPTT_TILE_COLUMNS. */
+ * tile_stride is at least width. */
 FPTT_INLINE void gradient_block(size_t rows, size_t width, const fptt_span *spans, size_t count,
                                 size_t from, size_t to, size_t line, size_t column,
                                 size_t p_stride, size_t q_stride, float *tile, size_t tile_stride,
@@ -322,20 +324,21 @@ void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t a, size_
 uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size_t p_stride,
                                       size_t q_stride, const fptt_learned *at,
                                       const fptt_update_rule *rule, fptt_step step, float *tile) {
-  size_t total = rows_of(spans, count), batch = tile ? FPTT_BATCHED : total;
-  float own[FPTT_MOST_ROWS * FPTT_TILE_COLUMNS];
+  const size_t total = rows_of(spans, count), batch = tile ? FPTT_BATCHED : total;
+  const size_t columns = tile ? FPTT_TILE_COLUMNS : FPTT_LINE_COLUMNS;
+  float own[FPTT_MOST_ROWS * FPTT_LINE_COLUMNS];
   uint32_t largest = 0;
-  for (size_t column = 0; column < at->length; column += FPTT_TILE_COLUMNS) {
-    size_t width = least(at->length - column, FPTT_TILE_COLUMNS);
+  for (size_t column = 0; column < at->length; column += columns) {
+    size_t width = least(at->length - column, columns);
     for (size_t from = 0; from == 0 || from < total; from += batch) {
       size_t to = least(from + batch, total);
       for (size_t line = 0, rows; line < at->runs; line += rows) {
-        float *sums = tile ? tile + line * FPTT_TILE_COLUMNS : own;
+        float *sums = tile ? tile + line * columns : own;
         rows = fptt_block(at->runs - line);
         gradient_block(rows, width, spans, count, from, to, line, column, p_stride, q_stride, sums,
-                       FPTT_TILE_COLUMNS, from == 0);
+                       columns, from == 0);
         for (size_t r = 0; to == total && r < rows; r++) {
-          uint32_t bits = FPTT_KERNEL(apply)(width, sums + r * FPTT_TILE_COLUMNS, at,
+          uint32_t bits = FPTT_KERNEL(apply)(width, sums + r * columns, at,
                                              (line + r) * at->stride + column, rule, step);
           largest = bits > largest ? bits : largest;
         }

@@ -10,6 +10,7 @@
 
 #include <string.h>
 
+#include "fptt_math.h"
 #include "kernels.h"
 
 #ifndef FPTT_LANES
@@ -62,20 +63,8 @@ uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, si
 
 typedef uint16_t fptt_bf16;
 
-FPTT_INLINE uint32_t fptt_bits(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits;
-}
-
-FPTT_INLINE float fptt_from_bits(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
-
 FPTT_INLINE float fptt_widen(fptt_bf16 value) {
-  return fptt_from_bits((uint32_t)value << 16);
+  return fptt_float((uint32_t)value << 16);
 }
 
 /* To nearest, ties to even; NaN stays NaN, overflow becomes Inf. */

@@ -1,5 +1,4 @@
 /* Parameter updates: optimizers, alone and inside the FPTT wrapper, in one pass over memory. */
-#include "fptt_math.h"
 #include "target.h"
 
 FPTT_INLINE uint32_t largest_of(uint32_t largest, float value) {
@@ -102,6 +101,20 @@ void FPTT_KERNEL(direction)(size_t n, const void *theta, const void *g, const vo
                   (alpha * (FPTT_GET_P(at[i]) - FPTT_GET_P(m[i])) - pull * FPTT_GET_P(lam[i]));
     out[i] = FPTT_PUT_P(value);
   }
+}
+
+uint32_t FPTT_KERNEL(largest_float)(size_t n, const void *values) {
+  const float *from = values;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; i++) largest = largest_of(largest, from[i]);
+  return largest;
+}
+
+uint32_t FPTT_KERNEL(largest_bf16)(size_t n, const void *values) {
+  const fptt_bf16 *from = values;
+  uint32_t largest = 0;
+  for (size_t i = 0; i < n; i++) largest = largest_of(largest, fptt_widen(from[i]));
+  return largest;
 }
 
 float FPTT_KERNEL(square_sum)(size_t n, const void *d) {

@@ -32,7 +32,8 @@ void fptt_measure_learned(fptt_engine *engine) {
   const fptt_segment none = {0, 0, 0};
   engine->largest = 0;
   for (int32_t i = 0; i < engine->driver.learned_count; i++) {
-    engine->largest = fptt_largest_of(engine->largest, &engine->driver.learned[i], &none);
+    uint32_t bits = fptt_largest_of(engine, &engine->driver.learned[i], &none);
+    engine->largest = bits > engine->largest ? bits : engine->largest;
   }
 }
 
@@ -144,7 +145,7 @@ static fptt_status train_part(fptt_engine *engine, const fptt_batch *batch,
   fptt_run(engine, FPTT_CARRY, frame, -1);
   const fptt_segment rows = {0, 0, frame->rows[0]};
   for (int32_t i = 0; i < driver->carried_count; i++) {
-    if (fptt_largest_of(0, &driver->carried[i], &rows) >= BITS_OF_INF) {
+    if (fptt_largest_of(engine, &driver->carried[i], &rows) >= BITS_OF_INF) {
       return FPTT_STATE_NOT_FINITE;
     }
   }

@@ -4,9 +4,9 @@
 
 #include "engine.h"
 
-/* bits of the largest |value| of an operand (its running rows), or `largest` if that is more; those
- * of a NaN are larger than those of Inf */
-uint32_t fptt_largest_of(uint32_t largest, const fptt_operand *operand,
+/* bits of the largest |value| of an operand (its running rows); those of a NaN are larger than
+ * those of Inf */
+uint32_t fptt_largest_of(const fptt_engine *engine, const fptt_operand *operand,
                          const fptt_segment *segment);
 
 /* the same over all watched operands of a routine */

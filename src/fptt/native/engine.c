@@ -433,28 +433,19 @@ static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_
   }
 }
 
-static uint32_t largest_in(uint32_t largest, const uint8_t *from, size_t items, int32_t item_bytes) {
-  for (size_t i = 0; i < items; i++) {
-    uint32_t bits = 0;
-    if (item_bytes == 4) memcpy(&bits, from + 4 * i, 4);
-    if (item_bytes == 2) memcpy((char *)&bits, from + 2 * i, 2), bits <<= 16;
-    bits &= 0x7FFFFFFFu;
-    largest = bits > largest ? bits : largest;
-  }
-  return largest;
-}
-
-uint32_t fptt_largest_of(uint32_t largest, const fptt_operand *operand,
+uint32_t fptt_largest_of(const fptt_engine *engine, const fptt_operand *operand,
                          const fptt_segment *segment) {
+  const fptt_kernels *kernels = engine->kernels;
+  uint32_t (*look)(size_t n, const void *values) =
+      operand->item_bytes == 4 ? kernels->largest_float : kernels->largest_bf16;
   size_t lines = operand->index == FPTT_FIXED ? (size_t)operand->runs : (size_t)segment->rows;
-  size_t distance = (size_t)operand->stride * (size_t)operand->item_bytes;
-  if (operand->length == operand->stride) { /* no gaps: one run */
-    return largest_in(largest, place(operand, segment), lines * (size_t)operand->length,
-                      operand->item_bytes);
-  }
+  size_t length = (size_t)operand->length, stride = (size_t)operand->stride;
+  uint32_t largest = 0;
+  if (length == stride) length *= lines, lines = 1; /* no gaps: one run */
   for (size_t line = 0; line < lines; line++) {
-    largest = largest_in(largest, place(operand, segment) + line * distance,
-                         (size_t)operand->length, operand->item_bytes);
+    uint32_t bits = look(length, place(operand, segment) +
+                                     line * stride * (size_t)operand->item_bytes);
+    largest = bits > largest ? bits : largest;
   }
   return largest;
 }
@@ -469,7 +460,8 @@ uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_f
       for (int32_t j = 0; j < FPTT_MOST_OPERANDS; j++) {
         if (!op->operand[j].watched) continue;
         for (int32_t s = 0; s < (op->operand[j].index == FPTT_FIXED ? 1 : segments); s++) {
-          largest = fptt_largest_of(largest, &op->operand[j], &engine->segments[s]);
+          uint32_t bits = fptt_largest_of(engine, &op->operand[j], &engine->segments[s]);
+          largest = bits > largest ? bits : largest;
         }
       }
     }

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fptt.errors import FpttError
 from fptt.program.bfloat16 import from_bits, to_bits
 from fptt.program.ir import Buffer, Role
-from fptt.program.plan import ALIGNMENT
+from fptt.program.plan import ALIGNMENT, CACHE_LINE
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -93,12 +93,8 @@ class Arena:
         place[...] = to_bits(values) if buffer.dtype == "bfloat16" else values
 
 
-#: where vectors of every kind lie in whole cache lines
-_CACHE_LINE = 64
-
-
 def _aligned_bytes(count: int) -> NDArray[np.uint8]:
     """Zeros whose address is a multiple of a cache line."""
-    block = np.zeros(count + _CACHE_LINE, np.uint8)
-    skip = -block.ctypes.data % _CACHE_LINE
+    block = np.zeros(count + CACHE_LINE, np.uint8)
+    skip = -block.ctypes.data % CACHE_LINE
     return block[skip : skip + count]

@@ -16,6 +16,8 @@ from fptt.program.ir import INFERENCE, PART, SEQUENCE_START, Buffer, Loop, Role,
 
 #: every buffer starts at a multiple of this, which suits the vector loads of all targets
 ALIGNMENT = 16
+#: and those of at least LARGE bytes at the start of a cache line, so that no vector lies across two
+CACHE_LINE, LARGE = 64, 1024
 
 #: roles whose contents are the state of learning
 LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
@@ -70,8 +72,10 @@ class Memory:
         return self.arena_bytes + self.const_bytes
 
 
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT
+def _aligned(offset: int, size: int = 0) -> int:
+    """The next place where a buffer of this size may start."""
+    step = CACHE_LINE if size >= LARGE else ALIGNMENT
+    return -(-offset // step) * step
 
 
 def lifetimes(routines: Mapping[str, Routine]) -> dict[str, set[tuple[int, int]]]:
@@ -101,12 +105,13 @@ def plan(buffers: Iterable[Buffer], routines: Mapping[str, Routine]) -> Plan:
     buffers = list(buffers)
     offsets: dict[str, int] = {}
     const = arena = learned = 0
-    for buffer in sorted(buffers, key=lambda b: b.role not in LEARNED):
+    # the largest first: what follows a small one would have to skip to the next cache line
+    for buffer in sorted(buffers, key=lambda b: (b.role not in LEARNED, -b.bytes)):
         if buffer.role == Role.FROZEN:
-            offsets[buffer.name] = _aligned(const)
+            offsets[buffer.name] = _aligned(const, buffer.bytes)
             const = offsets[buffer.name] + buffer.bytes
         elif buffer.persistent:
-            offsets[buffer.name] = _aligned(arena)
+            offsets[buffer.name] = _aligned(arena, buffer.bytes)
             arena = offsets[buffer.name] + buffer.bytes
             learned = arena if buffer.role in LEARNED else learned
     own = arena
@@ -114,7 +119,7 @@ def plan(buffers: Iterable[Buffer], routines: Mapping[str, Routine]) -> Plan:
     placed: list[Buffer] = []
     passing = [b for b in buffers if b.role != Role.FROZEN and not b.persistent]
     for buffer in sorted(passing, key=lambda b: -b.bytes):
-        offset = _aligned(own)
+        offset = _aligned(own, buffer.bytes)
         in_the_way = sorted(
             (offsets[other.name], other.bytes)
             for other in placed
@@ -123,7 +128,7 @@ def plan(buffers: Iterable[Buffer], routines: Mapping[str, Routine]) -> Plan:
         for low, size in in_the_way:
             if offset + buffer.bytes <= low:
                 break
-            offset = max(offset, _aligned(low + size))
+            offset = max(offset, _aligned(low + size, buffer.bytes))
         offsets[buffer.name] = offset
         arena = max(arena, offset + buffer.bytes)
         placed.append(buffer)
