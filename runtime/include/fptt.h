@@ -32,6 +32,10 @@ typedef enum {
   FPTT_STATUS_COUNT
 } fptt_status;
 
+/* cdef begin */
+/* "major.minor.patch" */
+const char *fptt_version(void);
+
 /* The name ("FPTT_OK") and the explanation of a status; of any other number "unknown status". */
 const char *fptt_status_name(fptt_status status);
 const char *fptt_status_text(fptt_status status);
@@ -74,6 +78,7 @@ typedef struct {
 typedef struct {
   float lr, factor, correction1, correction2;
 } fptt_step;
+/* cdef end */
 
 #ifdef __cplusplus
 }

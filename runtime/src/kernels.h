@@ -25,7 +25,8 @@
   /* the same product, finished tile by tile and applied at once; the largest |value| (as bits) */\
   K(uint32_t, gradient_update, (const fptt_span *spans, size_t count, size_t p_stride,            \
                                 size_t q_stride, const fptt_learned *at,                          \
-                                const fptt_update_rule *rule, fptt_step step, float *tile))       \
+                                const fptt_update_rule *rule, fptt_step step, float *tile,        \
+                                int backwards))                                                   \
   K(void, lstm_forward, (size_t n, size_t hidden, fptt_rows a, fptt_rows c_before,                \
                          fptt_rows gates, fptt_rows c, fptt_rows h))                              \
   K(void, lstm_backward, (size_t n, size_t hidden, fptt_rows gates, fptt_rows c_before,           \

@@ -7,10 +7,12 @@
 
 #include <stddef.h>
 
+/* cdef begin */
 void fptt_exp_n(float *y, const float *x, size_t n);
 void fptt_log_n(float *y, const float *x, size_t n);
 void fptt_sqrt_n(float *y, const float *x, size_t n);
 void fptt_tanh_n(float *y, const float *x, size_t n);
 void fptt_sigmoid_n(float *y, const float *x, size_t n);
+/* cdef end */
 
 #endif

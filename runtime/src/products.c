@@ -320,10 +320,15 @@ void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t a, size_
 
 /* A gradient that is applied as soon as a part of it is finished needs no memory of its own. Where
  * there are many rows they are taken in batches that stay in the cache, and what is not finished
- * waits in `tile`, which holds a x FPTT_TILE_COLUMNS floats; without `tile` there is one batch. */
+ * waits in `tile`, which holds a x FPTT_TILE_COLUMNS floats; without `tile` there is one batch.
+ *
+ * `backwards` goes through the lines from the last to the first, with the same result: where an
+ * update follows closely on the one before and what is learnt is a little larger than the cache,
+ * it finds there what it touched last. */
 uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size_t p_stride,
                                       size_t q_stride, const fptt_learned *at,
-                                      const fptt_update_rule *rule, fptt_step step, float *tile) {
+                                      const fptt_update_rule *rule, fptt_step step, float *tile,
+                                      int backwards) {
   const size_t total = rows_of(spans, count), batch = tile ? FPTT_BATCHED : total;
   const size_t columns = tile ? FPTT_TILE_COLUMNS : FPTT_LINE_COLUMNS;
   float own[FPTT_MOST_ROWS * FPTT_LINE_COLUMNS];
@@ -332,9 +337,10 @@ uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size
     size_t width = least(at->length - column, columns);
     for (size_t from = 0; from == 0 || from < total; from += batch) {
       size_t to = least(from + batch, total);
-      for (size_t line = 0, rows; line < at->runs; line += rows) {
+      for (size_t done = 0, rows; done < at->runs; done += rows) {
+        rows = fptt_block(at->runs - done);
+        size_t line = backwards ? at->runs - done - rows : done;
         float *sums = tile ? tile + line * columns : own;
-        rows = fptt_block(at->runs - line);
         gradient_block(rows, width, spans, count, from, to, line, column, p_stride, q_stride, sums,
                        columns, from == 0);
         for (size_t r = 0; to == total && r < rows; r++) {

@@ -7,7 +7,9 @@ FPTT_INLINE uint32_t largest_of(uint32_t largest, float value) {
 }
 
 /* The loop, with optimizer and wrapper as constants. For the formulas see `update` and
- * `fptt_update` in the op table. */
+ * `fptt_update` in the op table. Answers with the largest |theta'| and |lambda'|, as bits: what else
+ * is remembered cannot grow without them (moments are bounded by the directions they average, and m
+ * that runs away takes lambda with it at the next update). */
 FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrapped, size_t n,
                                 const float *g, fptt_parameter *theta, fptt_parameter *lambda,
                                 fptt_parameter *mean, fptt_parameter *first,
@@ -33,14 +35,12 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
     } else if (optimizer == FPTT_MOMENTUM) {
       float velocity = momentum * FPTT_GET_P(first[i]) + d;
       first[i] = FPTT_PUT_P(velocity);
-      largest = largest_of(largest, velocity);
       new = old - lr * velocity;
     } else {
       float moment1 = beta1 * FPTT_GET_P(first[i]) + rest1 * d;
       float moment2 = beta2 * FPTT_GET_P(second[i]) + rest2 * d * d;
       first[i] = FPTT_PUT_P(moment1);
       second[i] = FPTT_PUT_P(moment2);
-      largest = largest_of(largest_of(largest, moment1), moment2);
       new = old - rate * moment1 / (fptt_sqrt(moment2 / correction2) + epsilon);
     }
     theta[i] = FPTT_PUT_P(new);
@@ -50,7 +50,7 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
       m = keep * m + beta * new - ratio * lam;
       lambda[i] = FPTT_PUT_P(lam);
       mean[i] = FPTT_PUT_P(m);
-      largest = largest_of(largest_of(largest, lam), m);
+      largest = largest_of(largest, lam);
     }
   }
   return largest;

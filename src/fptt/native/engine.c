@@ -1,5 +1,6 @@
 /* Runs operations: finds the rows that each one works on and calls its kernel. */
 #include "drive.h"
+#include "fptt_math.h"
 
 #include <string.h>
 
@@ -337,7 +338,8 @@ static void gradient_update(const call *c, int has_x, int wrapped, int outputs) 
   note(c, KERNEL->gradient_update(c->engine->spans, (size_t)c->segments,
                                   p < 0 ? 0 : (size_t)c->op->operand[p].stride,
                                   (size_t)c->op->operand[q].stride, &at, &c->op->rule,
-                                  step_of(c, lr), has_x ? FIXED(outputs) : NULL));
+                                  step_of(c, lr), has_x ? FIXED(outputs) : NULL,
+                                  c->frame->part & 1));
 }
 
 /* operands: theta dy [x] [lambda mean] lr factor first second correction | theta [lambda mean]
@@ -362,11 +364,9 @@ static void run_square_sum(const call *c) {
   *(float *)FIXED(TOTAL) = before + KERNEL->square_sum((size_t)d->runs * (size_t)d->length, d->base);
 }
 
-float fptt_sqrt_of(float value);
-
 static void run_clip_factor(const call *c) {
   enum { TOTAL, FACTOR };
-  float factor = (float)ATTRIBUTE(0) / (fptt_sqrt_of(*(const float *)FIXED(TOTAL)) + 1e-6f);
+  float factor = (float)ATTRIBUTE(0) / (fptt_sqrt(*(const float *)FIXED(TOTAL)) + 1e-6f);
   *(float *)FIXED(FACTOR) = factor > 1.0f ? 1.0f : factor; /* a NaN stays */
 }
 

@@ -1,7 +1,7 @@
 /* The engine: runs a program that lies before it as tables of operations.
  *
- * Python (compile.py) writes the tables, and owns all memory. Declarations between the two marks
- * below are also those of the Python binding.
+ * Python (compile.py) writes the tables, and owns all memory. What stands between
+ * the two marks below is declared to Python too (build_ffi.py).
  */
 #ifndef FPTT_ENGINE_H
 #define FPTT_ENGINE_H
@@ -9,7 +9,7 @@
 #include "fptt.h"
 #include "kernels.h"
 
-/* [binding */
+/* cdef begin */
 #define FPTT_MOST_OPERANDS 17
 #define FPTT_ATTRIBUTES 4
 
@@ -143,8 +143,6 @@ const char *fptt_isa_name(int32_t isa);
 int32_t fptt_isa_runs_here(int32_t isa);
 const fptt_kernels *fptt_isa_kernels(int32_t isa, int32_t types);
 
-const char *fptt_status_name(fptt_status status);
-const char *fptt_status_text(fptt_status status);
-/* binding] */
+/* cdef end */
 
 #endif
