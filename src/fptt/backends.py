@@ -46,12 +46,17 @@ class PartsBackend(Backend, Protocol):
         """Trains on a sorted batch from one of its parts on; see `fptt.native.Engine.train`."""
 
 
-def backend(choice: str | Backend, program: Program) -> Backend:
+def backend(choice: str | Backend | None, program: Program) -> Backend:
     """A back end for a program, by name; one that exists already is returned as it is.
+
+    Without a choice it is "native", the engine; for float64, which only the reference runs, it is
+    "reference".
 
     Raises:
         InputError: an unknown name, or the back end of another program.
     """
+    if choice is None:
+        choice = "reference" if "float64" in (program.dtype, program.activation_dtype) else "native"
     if not isinstance(choice, str):
         if getattr(choice, "program", None) is not program:
             raise InputError("backend runs another program than the one given; make one for this")

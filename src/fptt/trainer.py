@@ -42,7 +42,9 @@ class Trainer:
 
     Args:
         program: what `fptt.build` returned.
-        backend: "reference" (NumPy), or a back end with memory of its own for this program.
+        backend: "native" (the C engine), "reference" (NumPy, which defines what is right), or a
+            back end with memory of its own for this program. By default "native", and "reference"
+            for float64 programs, which only it runs.
         seed: draws the initial weights, the order of the data and dropout.
         threads: threads of the matrix products; results do not depend on it. The reference always
             uses one.
@@ -64,7 +66,7 @@ class Trainer:
     def __init__(
         self,
         program: Program,
-        backend: str | Backend = "reference",
+        backend: str | Backend | None = None,
         seed: int = 0,
         threads: int = 1,
     ) -> None:

@@ -57,7 +57,7 @@ class Inference:
         batch: int = ROWS,
         dtype: str = "float32",
         activation_dtype: str | None = None,
-        backend: str = "reference",
+        backend: str | None = None,
     ) -> None:
         self.program = build_inference(
             net,
