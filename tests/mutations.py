@@ -742,6 +742,82 @@ mutation(
     ),
     tests="test_imports.py::test_import_loads_nothing_heavy",
 )
+SAVING = "test_snapshots_faults.py::"
+LOADING = "test_snapshots_fuzz.py::"
+mutation(
+    "snapshots: commit before the payload is on the disk",
+    ("storage/slots.py", "    medium.sync()\n    try:", "    try:"),
+    tests=SAVING + "test_a_power_cut_that_leaves_any_part_of_what_was_not_synchronised",
+)
+mutation(
+    "snapshots: no sync before the other slot is overwritten",
+    ("storage/slots.py", "    medium.sync()\n    _write(", "    _write("),
+    tests=SAVING + "test_a_power_cut_after_a_process_was_killed_before_its_last_sync",
+)
+mutation(
+    "snapshots: the newest state is overwritten",
+    ("storage/slots.py", "layout, 1 - last.index,", "layout, last.index,"),
+    tests=SAVING + "test_a_write_that_is_torn_at_every_byte",
+)
+mutation(
+    "snapshots: sequence numbers end at 2^32",
+    ("storage/slots.py", "return 0 < (a - b) % 2**32 < 2**31", "return a > b"),
+    tests=SAVING + "test_the_sequence_number_goes_round",
+)
+mutation(
+    "snapshots: a damaged state is taken for the last one when saving",
+    ("storage/slots.py", "if not left and total == slot.checksum:", "if True:"),
+    tests=SAVING + "test_saving_never_touches_the_newest_state",
+)
+mutation(
+    "snapshots: a commit that failed stays",
+    ("storage/slots.py", "            medium.write(start, ERASED)\n", "            pass\n"),
+    tests=SAVING + "test_every_call_to_the_system_fails_once",
+)
+mutation(
+    "snapshots: nobody is told that the newest state was lost",
+    ("storage/slots.py", "not damaged and slot == slots[0]", "True"),
+    tests=SAVING + "test_a_damaged_newest_state_is_reported",
+)
+mutation(
+    "snapshots: what is newer may lie in a damaged slot, untold",
+    ("storage/slots.py", "not damaged and slot == slots[0]", "slot == slots[0]"),
+    tests=SAVING + "test_a_damaged_newest_state_is_reported",
+)
+mutation(
+    "snapshots: a hard link is overwritten",
+    ("storage/slotfile.py", "status.st_nlink > 1", "status.st_nlink > 9"),
+    tests=SAVING + "test_a_second_name_keeps_what_it_had",
+)
+mutation(
+    "snapshots: room that a full disk gave stays",
+    (
+        "storage/slotfile.py",
+        "                self._file.truncate(before)\n",
+        "                pass\n",
+    ),
+    tests=SAVING + "test_a_full_disk_is_noticed_before_anything_is_overwritten",
+)
+mutation(
+    "snapshots: a state that outgrows its slot runs into the other",
+    ("storage/slotfile.py", "if layout is None or length > layout.room:", "if layout is None:"),
+    tests=SAVING + "test_a_state_that_outgrows_its_slots",
+)
+mutation(
+    "snapshots: NaN is taken up",
+    ("storage/fitness.py", "and not np.isfinite(array).all()", "and False"),
+    tests=LOADING + "test_what_is_learnt_must_be_finite",
+)
+mutation(
+    "snapshots: labels outside the classes are taken up",
+    ("storage/fitness.py", "fits = is_whole(value) and -1 <= value < outputs", "fits = True"),
+    tests=LOADING + "test_what_does_not_fit_changes_nothing",
+)
+mutation(
+    "snapshots: the shape of a buffer is not looked at",
+    ("storage/fitness.py", " or array.shape != item.shape", ""),
+    tests=LOADING + "test_hostile_contents_with_checksums_that_fit",
+)
 for rule in (
     "known_kind",
     "operand_count",

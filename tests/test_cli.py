@@ -1158,6 +1158,26 @@ def test_resuming_what_is_done_changes_nothing(fptt_cli, fptt_json, good, tmp_pa
     assert checkpoint.read_bytes() == state
 
 
+@pytest.mark.parametrize("damage", [True, False], ids=["damaged", "whole"])
+def test_a_checkpoint_whose_newest_state_is_damaged(fptt_cli, good, tmp_path, damage):
+    """The run goes on from the state before, says so in one line, and ends with the same bits."""
+    whole = trained(fptt_cli, good, tmp_path, "whole", 4)
+    checkpoint, model = tmp_path / "run.ckpt", tmp_path / "again.st"
+    trained(fptt_cli, good, tmp_path, "half", 2, "--checkpoint", checkpoint)
+    if damage:
+        data = bytearray(checkpoint.read_bytes())
+        data[-1] ^= 1  # the second epoch's
+        checkpoint.write_bytes(data)
+    _, notes = fptt_cli(
+        *["train", "--data", good, "--hidden", 5, "--batch", 8, "--epochs", 4, "--dropout", 0.2],
+        *["--out", model, "--checkpoint", checkpoint, "--resume"],
+    )
+    line = f"{checkpoint}: the newest state was not complete; went on from the one before"
+    assert notes.splitlines().count(line) == damage
+    assert re.findall(r"^epoch (\d):", notes, re.M) == [*"234"][not damage :]
+    assert model.read_bytes() == whole
+
+
 # --- real processes ----------
 
 #: a checkpoint after every batch, and batches slow enough to be interrupted

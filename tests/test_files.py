@@ -20,7 +20,7 @@ import fptt
 import fptt.storage.files
 from fptt import cli
 from fptt.errors import InputError, SaveError
-from fptt.storage import snapshot
+from fptt.storage import slotfile, slots, snapshot
 from fptt.storage.files import read_bytes, write_atomically
 from fptt.storage.modelfile import load_model, save_model
 
@@ -314,13 +314,21 @@ def some_batches(trainer, layers, count, seed=0):
     return [trainer.train_batch(x, y) for x, y in batches]
 
 
+def contents(path):
+    """The newest state of a snapshot, without the container."""
+    with open(path, "rb", buffering=0) as file:
+        disk = slotfile.Disk(file)
+        return bytes(slots.load(disk, slots.read_layout(disk)).payload)
+
+
 @pytest.fixture(scope="module")
 def whole_snapshot(tmp_path_factory):
+    """A snapshot of the first version; those of two slots have tests/test_snapshots_*.py."""
     trainer = trainer_of()
     some_batches(trainer, LSTM, 2)
     path = tmp_path_factory.mktemp("snapshot") / "whole.fptt"
     trainer.save(path)
-    return path.read_bytes()
+    return signed(b"FPTTSNAP" + struct.pack("<I", 1) + contents(path))
 
 
 def sampled(size, count, first, last, seed=0):
@@ -378,12 +386,12 @@ def signed(body):
     return body + struct.pack("<I", zlib.crc32(body))
 
 
-@pytest.mark.parametrize("version", [0, 2, 2**32 - 1])
+@pytest.mark.parametrize("version", [0, 3, 2**32 - 1])
 def test_a_snapshot_of_another_version(tmp_path, whole_snapshot, version):
     path = tmp_path / "version.fptt"
     body = whole_snapshot[:-4]
     path.write_bytes(signed(body[:8] + struct.pack("<I", version) + body[12:]))
-    message = "{path} has snapshot version {version}; this fptt reads version 1"
+    message = "{path} has snapshot version {version}; this fptt reads the versions 1 and 2"
     with pytest.raises(InputError, match=full(message, path=path, version=version)):
         fptt.load(path)
 
@@ -525,15 +533,58 @@ def test_the_dropout_counter_comes_back(tmp_path):
     assert fptt.load(path).state()["random"].tolist() == [seed, counter]
 
 
-def test_the_first_bytes_of_a_snapshot(whole_snapshot):
-    """The layout that the module documents; a change of it needs a new version."""
-    magic, version, length = struct.unpack("<8sII", whole_snapshot[:16])
-    assert (magic, version) == (b"FPTTSNAP", 1)
-    header = json.loads(whole_snapshot[16 : 16 + length])
+def test_the_first_bytes_of_a_snapshot(tmp_path):
+    """The layout that the modules document; a change of it needs a new version."""
+    path = tmp_path / "state.fptt"
+    trainer_of().save(path)
+    whole = path.read_bytes()
+    head = struct.unpack("<8sIIQII", whole[:32])
+    capacity = head[3]
+    assert head[:5] == (b"FPTTSNAP", 2, 4096, capacity, 0)
+    assert capacity % 4096 == 0
+    assert head[5] == zlib.crc32(whole[:28])
+    slot = struct.unpack("<4sIQIIII", whole[4096 : 4096 + 32])
+    payload = whole[4096 + 32 :]
+    assert slot == (b"SLOT", 2, len(payload), 0, zlib.crc32(payload), 0, slot[6])
+    assert slot[6] == zlib.crc32(whole[4096 : 4096 + 28])
+    (length,) = struct.unpack("<I", payload[:4])
+    header = json.loads(payload[4 : 4 + length])
     assert set(header) == {"program", "trainer", "extra", "buffers"}
     sizes = [np.dtype(b["type"]).itemsize * int(np.prod(b["shape"])) for b in header["buffers"]]
-    assert len(whole_snapshot) == 16 + length + sum(sizes) + 4
-    assert whole_snapshot[-4:] == struct.pack("<I", zlib.crc32(whole_snapshot[:-4]))
+    assert len(payload) == 4 + length + sum(sizes)
+    trainer_of(seed=8).save(path)
+    again = path.read_bytes()
+    assert again[: len(whole)] == whole
+    second = struct.unpack("<4sIQIIII", again[4096 + capacity :][:32])
+    assert second[:4] == (b"SLOT", 2, len(again) - 4096 - capacity - 32, 1)
+    assert fptt.load(path).seed == 8
+
+
+FIRST_VERSION = Path(__file__).parent / "data" / "snapshot_v1.fptt"
+
+
+def test_a_snapshot_that_fptt_wrote_before_there_were_slots(tmp_path):
+    """It loads, and saving over it makes a file of two slots."""
+    path = tmp_path / "old.fptt"
+    path.write_bytes(FIRST_VERSION.read_bytes())
+    trainer = fptt.load(path)
+    assert (trainer.seed, trainer.epoch, trainer.lr) == (7, 1, 0.0625)
+    data = path.read_bytes()
+    (length,) = struct.unpack("<I", data[12:16])
+    offset = 16 + length
+    for item in json.loads(data[16:offset])["buffers"]:
+        values = np.frombuffer(data, item["type"], int(np.prod(item["shape"])), offset)
+        offset += values.nbytes
+        found = trainer.backend.read(item["name"])
+        assert found[: item["shape"][0]].tobytes() == values.tobytes(), item["name"]
+    assert offset == len(data) - 4
+    trainer.save(path)
+    assert path.read_bytes()[:12] == b"FPTTSNAP" + struct.pack("<I", 2)
+    again = fptt.load(path)
+    for _ in range(2):
+        assert_bits_equal(again.parameters(), trainer.parameters(), "parameters")
+        assert_bits_equal(again.state(), trainer.state(), "state")
+        assert some_batches(again, LSTM, 2) == some_batches(trainer, LSTM, 2)
 
 
 def test_saving_on_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
@@ -542,6 +593,7 @@ def test_saving_on_a_full_disk_keeps_the_older_snapshot(tmp_path, monkeypatch):
     before = trainer.parameters()
     some_batches(trainer, LSTM, 1)
     fail_at(monkeypatch, "write")
+    monkeypatch.setattr(os, "posix_fallocate", no_space)
     message = "cannot write {path}: No space left on device; what was there before is untouched"
     for save in (trainer.save, trainer.save_parameters):
         with pytest.raises(SaveError, match=full(message, path=path)):

@@ -32,10 +32,11 @@ MAY = {
 }
 #: modules of `program` that know networks and rules
 BUILDERS = {"program.build", "program.builder", "program.training"}
-#: may import PyTorch
-TORCH = "torch"
+#: package -> the parts of fptt that may import it
+ONLY = {"torch": {"torch", "bench"}, "jax": {"bench"}}
 HEAVY = {
     "torch",
+    "jax",
     "typer",
     "rich",
     "msgspec",
@@ -125,9 +126,10 @@ def test_direction_of_imports(name, package, tree):
         assert wanted <= MAY[own], f"{name} may import {sorted(MAY[own])} of fptt"
     if own == "program" and name not in BUILDERS | {"program"}:
         assert not wanted & {"nets", "rules"}, f"{name} may not know networks and rules"
-    if own != TORCH:
-        assert "torch" not in {i.split(".")[0] for i in imports(tree, package)}
-        assert "torch" not in wanted
+    assert "torch" not in wanted
+    packages = {i.split(".")[0] for i in imports(tree, package)}
+    for other, allowed in ONLY.items():
+        assert other not in packages or own in allowed, f"{name} may not import {other}"
 
 
 def test_consumers_never_import_one_another():
@@ -191,6 +193,12 @@ def test_import_loads_nothing_heavy():
     assert Path(where).parent == ROOT
     assert {"fptt.trainer", "numpy"} <= set(loaded)
     assert not HEAVY & {name.split(".")[0] for name in loaded}
+
+
+def test_jax_is_imported_late():
+    """Its environment must be set first, and the tests run where it is not installed."""
+    for name, package, tree in MODULES:
+        assert "jax" not in {i.split(".")[0] for i in imports(tree, package, lazy=False)}, name
 
 
 def test_import_takes_under_300_ms():

@@ -1,6 +1,6 @@
 """fptt: train recurrent networks where the data is, by Forward Propagation Through Time."""
 
-from fptt.errors import FpttError, InputError, NumericalError, SaveError
+from fptt.errors import FpttError, InputError, NumericalError, SaveError, SnapshotWarning
 from fptt.estimator import SequenceClassifier
 from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network, ReLU
 from fptt.program import Program, build
@@ -47,6 +47,7 @@ __all__ = [
     "ReLU",
     "SaveError",
     "SequenceClassifier",
+    "SnapshotWarning",
     "StepSchedule",
     "Trainer",
     "build",

@@ -10,7 +10,14 @@ import typer
 
 from fptt import __version__
 from fptt import cli_options as given
-from fptt.cli_output import interruptible, notes, print_json, progress, show
+from fptt.cli_output import (
+    interruptible,
+    notes,
+    print_json,
+    progress,
+    show,
+    warnings_as_notes,
+)
 from fptt.errors import FpttError, InputError
 
 app = typer.Typer(
@@ -402,7 +409,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 failed, 2 wrong use."""
     given = sys.argv[1:] if arguments is None else arguments
     try:
-        code = _run(given)
+        with warnings_as_notes():
+            code = _run(given)
         sys.stdout.flush()
         return code
     except FpttError as error:

@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from fptt.errors import SnapshotWarning
 
 #: for people; standard output carries results only
 notes = Console(stderr=True, highlight=False)
@@ -65,6 +68,23 @@ def progress() -> Progress:
         transient=True,
         disable=not notes.is_terminal,
     )
+
+
+@contextmanager
+def warnings_as_notes() -> Iterator[None]:
+    """What the library warns of is one line for people, without a file name and a line of code."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", SnapshotWarning)
+        otherwise = warnings.showwarning
+
+        def show_note(message: Warning | str, category: type[Warning], *where: Any) -> None:
+            if issubclass(category, SnapshotWarning):
+                notes.print(str(message), markup=False, soft_wrap=True)
+            else:
+                otherwise(message, category, *where)
+
+        warnings.showwarning = show_note  # type: ignore[assignment]
+        yield
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The errors that users see. Each class carries the exit code of the command line."""
+"""The errors and warnings that users see. An error carries the exit code of the command line."""
 
 
 class FpttError(Exception):
@@ -19,3 +19,7 @@ class NumericalError(FpttError, ArithmeticError):
 
 class SaveError(FpttError, OSError):
     """A file could not be written; what was there before is untouched."""
+
+
+class SnapshotWarning(UserWarning):
+    """A snapshot's newest state was damaged or not complete; the one before it was taken."""

@@ -144,7 +144,8 @@ class Trainer:
 
     @lr.setter
     def lr(self, value: float) -> None:
-        largest = np.finfo(np.float64 if self.program.dtype == "float64" else np.float32).max
+        kind = np.float64 if self.program.dtype == "float64" else np.float32
+        largest = float(np.finfo(kind).max)  # NumPy's own cannot be compared with any whole number
         if not is_number(value) or not 0 <= value <= largest:
             raise InputError(f"Trainer: lr is {value!r}; give a number with 0 <= lr < inf")
         self.backend.write("lr", np.array([value]))

@@ -73,7 +73,8 @@ class Arena:
         """Writes the first entries along every axis of a buffer, or of its slot of one step."""
         buffer = self.program.buffers[name]
         corner = tuple(slice(0, extent) for extent in values.shape)
-        self._store(buffer, self._slot(buffer, step)[corner], values)
+        with np.errstate(over="ignore"):  # what is too large becomes Inf, and is found as that
+            self._store(buffer, self._slot(buffer, step)[corner], values)
 
     def _slot(self, buffer: Buffer, step: int | None) -> Array:
         view = self._views[buffer.name]

@@ -91,7 +91,7 @@ def build(
     schedule = as_schedule(loss)
     schedule.check(criterion)
 
-    part_steps = max(high - low for low, high in rule.bounds(steps))
+    part_steps = -(-steps // rule.parts)  # of the longest part
     builder = TrainingBuilder(
         net,
         SOURCES[rule.source],

@@ -1,8 +1,9 @@
 """Training state in a file: everything that is needed to go on with the same bits.
 
-Layout, little endian: magic "FPTTSNAP", version (uint32), length of the header (uint32), header
-(JSON: the program's choices, the buffers with their places, the trainer's counters), the buffers'
-bytes one after the other, CRC-32 of all that (uint32).
+A snapshot is a file of two slots (`slots`, `slotfile`), each with the whole state (`contents`).
+Saving into the same file again and again writes them in turn, so the last complete state is always
+there. The first version had no slots: magic "FPTTSNAP", version 1 (uint32), the contents, CRC-32
+of all that (uint32). Such files are still read.
 
 While a part is in flight (streaming), every buffer is saved, otherwise what outlives a part.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import json
 import struct
+import warnings
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,18 +23,24 @@ import numpy as np
 
 import fptt.rules
 from fptt.checks import plain
-from fptt.errors import InputError
+from fptt.errors import InputError, SnapshotWarning
 from fptt.nets.network import Network
 from fptt.program import Program, build
-from fptt.program.ir import Role
-from fptt.program.plan import LEARNED
-from fptt.storage.files import read_bytes, write_atomically
+from fptt.storage import slotfile, slots
+from fptt.storage.contents import Malformed, decode, encode, kept
+from fptt.storage.files import open_plain
+from fptt.storage.fitness import check_state
 
 if TYPE_CHECKING:
     from fptt.trainer import Trainer
 
-MAGIC = b"FPTTSNAP"
-VERSION = 1
+MAGIC = slots.MAGIC
+#: versions that are read; the last one is written
+VERSIONS = (1, slots.VERSION)
+#: magic and version, which all versions begin with
+_START = struct.Struct("<8sI")
+#: what Python raises when plain data are not what they are taken for
+_NONSENSE = (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 _RULES = {name: getattr(fptt.rules, name) for name in fptt.rules.__all__}
 
 
@@ -80,81 +88,96 @@ def rebuild(config: Mapping[str, Any]) -> Program:
             train=tuple(config["train"]),
             keep_gradients=config.get("keep_gradients", False),
         )
-    except (KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except _NONSENSE as error:
         raise InputError(
-            f"the snapshot describes a program that this version of fptt cannot build ({error})"
+            "the snapshot describes a program that this version of fptt cannot build "
+            f"({str(error)[:200]})"
         ) from None
 
 
 def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = None) -> None:
-    """Writes a snapshot atomically; `extra` is plain data of the caller's.
+    """Makes the present state the newest one of a snapshot; `extra` is plain data of the caller's.
 
     Raises:
+        InputError: the path names something that is no plain file, or a folder that is missing.
         SaveError: the file cannot be written.
     """
-    program, backend, stream = trainer.program, trainer.backend, trainer.stream.as_plain()
-    buffers = [
-        b
-        for b in program.buffers.values()
-        if stream["rows"] is not None or b.role in (*LEARNED, Role.CARRY, Role.FROZEN) or b.lead
-    ]
-    arrays = []
-    for buffer in buffers:
-        values = backend.read(buffer.name)
-        if stream["rows"] is None and buffer.lead:
-            values = values[: buffer.lead]
-        arrays.append(np.ascontiguousarray(values))
+    stream = trainer.stream.as_plain()
     header = {
-        "program": describe(program),
+        "program": describe(trainer.program),
         "trainer": {"seed": trainer.seed, "epoch": trainer.epoch, "stream": stream},
         "extra": dict(extra or {}),
-        "buffers": [
-            {"name": b.name, "type": a.dtype.str, "shape": list(a.shape)}
-            for b, a in zip(buffers, arrays, strict=True)
-        ],
     }
-    text = json.dumps(header, default=plain).encode()
-    body = b"".join(
-        [
-            MAGIC,
-            struct.pack("<II", VERSION, len(text)),
-            text,
-            *(array.tobytes() for array in arrays),
-        ]
-    )
-    write_atomically(path, body + struct.pack("<I", zlib.crc32(body)))
+    wanted = kept(trainer.program, in_sequence=stream["rows"] is not None)
+    slotfile.save(path, *encode(header, wanted, trainer.backend))
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
-    """Header and arrays of a snapshot.
+    """Header and arrays of the newest complete state in a snapshot.
+
+    Warns:
+        SnapshotWarning: there was a newer state, and it is not complete.
 
     Raises:
         InputError: no such file, another kind of file, another version, or a damaged file.
     """
-    data = read_bytes(path, "the snapshot")
-    start = len(MAGIC) + 8
-    if data[: len(MAGIC)] != MAGIC:
+    with open_plain(path, "the snapshot") as file:
+        try:
+            payload = _payload(slotfile.Disk(file), path)
+        except OSError as error:
+            raise InputError(
+                f"cannot read the snapshot {path}: {error.strerror or error}"
+            ) from None
+    try:
+        return decode(payload)
+    except Malformed as error:
+        raise _unusable(path, error) from None
+
+
+def _payload(disk: slotfile.Disk, path: str | Path) -> bytes | bytearray | memoryview:
+    """The contents of the newest complete state."""
+    damaged = InputError(
+        f"{path} is damaged: its checksum does not fit, it may be truncated; "
+        "use an earlier snapshot"
+    )
+    start = disk.read(0, _START.size)
+    if start[: len(MAGIC)] != MAGIC:
         raise InputError(
             f"{path} is not a snapshot of fptt; give a file that --checkpoint or Trainer.save wrote"
         )
-    if len(data) < start + 4 or struct.unpack("<I", data[-4:])[0] != zlib.crc32(data[:-4]):
+    version = _START.unpack(start)[1] if len(start) == _START.size else None
+    if version == slots.VERSION:
+        layout = slots.read_layout(disk)
+        state = None if layout is None else slots.load(disk, layout)
+        if state is None:
+            raise damaged
+        if not state.newest:
+            warnings.warn(
+                f"{path}: the newest state was not complete; went on from the one before",
+                SnapshotWarning,
+                stacklevel=4,
+            )
+        return state.payload
+    data = disk.read(0, disk.size())
+    whole = len(data) >= _START.size + 4 and data[-4:] == struct.pack(
+        "<I", zlib.crc32(memoryview(data)[:-4])
+    )
+    if version == 1 and whole:
+        return memoryview(data)[_START.size : -4]
+    if version not in VERSIONS and (whole or slots.is_signed(data[: slots.HEADER])):
         raise InputError(
-            f"{path} is damaged: its checksum does not fit, it may be truncated; "
-            "use an earlier snapshot"
+            f"{path} has snapshot version {version}; this fptt reads the versions "
+            f"{' and '.join(map(str, VERSIONS))}"
         )
-    version, length = struct.unpack("<II", data[len(MAGIC) : start])
-    if version != VERSION:
-        raise InputError(
-            f"{path} has snapshot version {version}; this fptt reads version {VERSION}"
-        )
-    header = json.loads(data[start : start + length])
-    arrays, offset = {}, start + length
-    for item in header["buffers"]:
-        kind, shape = np.dtype(item["type"]), tuple(item["shape"])
-        count = int(np.prod(shape))
-        arrays[item["name"]] = np.frombuffer(data, kind, count, offset).reshape(shape)
-        offset += count * kind.itemsize
-    return header, arrays
+    raise damaged
+
+
+def _unusable(path: str | Path, why: Malformed) -> InputError:
+    return InputError(
+        f"{path} holds no training state that can be taken up: {why}; use an earlier snapshot"
+    )
 
 
 def require_same(trainer: Trainer, header: Mapping[str, Any], path: str | Path) -> None:
@@ -184,13 +207,27 @@ def restore(
     """Puts a snapshot's state into a trainer of the same program.
 
     Raises:
-        InputError: the snapshot is of another program.
+        InputError: the snapshot is of another program, or cannot be a state of this one; the
+            trainer is as it was.
     """
     require_same(trainer, header, path)
+    _require_state(trainer.program, header, arrays, path)
     for name, array in arrays.items():
         trainer.backend.write(name, array)
     trainer.epoch = header["trainer"]["epoch"]
     trainer.stream.from_plain(header["trainer"]["stream"])
+
+
+def _require_state(
+    program: Program,
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    path: str | Path,
+) -> None:
+    try:
+        check_state(program, header, arrays)
+    except Malformed as error:
+        raise _unusable(path, error) from None
 
 
 def _differing(its: object, mine: object) -> tuple[object, object]:
@@ -203,7 +240,10 @@ def _differing(its: object, mine: object) -> tuple[object, object]:
 
 def _short(value: object) -> str:
     if isinstance(value, list) and value and isinstance(value[0], dict):
-        return str(Network.from_config(value))
+        try:
+            return str(Network.from_config(value))
+        except _NONSENSE:  # InputError among them
+            pass
     return str(value)
 
 
@@ -214,8 +254,12 @@ def load(path: str | Path, backend: str = "reference", threads: int = 1) -> Trai
         path: the snapshot.
         backend, threads: as in `Trainer`.
 
+    Warns:
+        SnapshotWarning: there was a newer state, and it is not complete.
+
     Raises:
         InputError: a file that is missing, damaged or no snapshot.
+        FpttError: the program needs more memory than this computer has.
 
     Example:
         >>> import fptt, os, tempfile
@@ -229,6 +273,9 @@ def load(path: str | Path, backend: str = "reference", threads: int = 1) -> Trai
     from fptt.trainer import Trainer
 
     header, arrays = read(path)
-    trainer = Trainer(rebuild(header["program"]), backend, header["trainer"]["seed"], threads)
+    program = rebuild(header["program"])
+    # before memory is taken for a program whose sizes may be nonsense
+    _require_state(program, header, arrays, path)
+    trainer = Trainer(program, backend, header["trainer"]["seed"], threads)
     restore(trainer, header, arrays, path)
     return trainer

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fptt.checks import is_number, is_whole
 from fptt.errors import InputError
 from fptt.nets.layer import check_size
 from fptt.rules.schedules import Memory, Schedule
@@ -84,7 +85,7 @@ def fit(
         schedule: of the learning rate.
         checkpoint: a snapshot is written here after every epoch and once a minute.
         resume: goes on from `checkpoint` if that file exists, with the same bits as if training
-            had not been interrupted.
+            had not been interrupted; a SnapshotWarning tells if its newest state was not complete.
         on_batch, on_epoch: called for progress and with every epoch's row.
         should_stop: asked after every batch; if true, the checkpoint is written and
             KeyboardInterrupt raised.
@@ -156,8 +157,8 @@ def fit(
 def _resume(trainer: Trainer, checkpoint: str | Path, own: dict[str, Any]) -> _Position:
     """Takes up a checkpoint, if it is of this training."""
     header, arrays = snapshot.read(checkpoint)
-    its = header["extra"].get("own")
-    if its is None:
+    its, position = header["extra"].get("own"), _position(header["extra"].get("fit"))
+    if not isinstance(its, dict) or not {"data", "schedule"} <= its.keys() or position is None:
         raise InputError(f"{checkpoint} was not written during fit; load it with fptt.load")
     snapshot.require_same(trainer, header, checkpoint)
     if its["data"] != own["data"]:
@@ -171,7 +172,28 @@ def _resume(trainer: Trainer, checkpoint: str | Path, own: dict[str, Any]) -> _P
             f"{own['schedule']}; use the same, or start without it"
         )
     snapshot.restore(trainer, header, arrays, checkpoint)
-    return _Position(**header["extra"]["fit"])
+    return position
+
+
+def _position(plain: Any) -> _Position | None:
+    """The position that a checkpoint describes; None if it describes none."""
+    if not isinstance(plain, dict) or plain.keys() != vars(_Position()).keys():
+        return None
+    position = _Position(**plain)
+    counts = (position.epoch, position.batch, position.losses)
+    if not all(is_whole(count) and count >= 0 for count in counts):
+        return None
+    if not isinstance(position.rows, list):
+        return None
+    for numbers in ({"": position.loss_sum}, position.memory, *position.rows):
+        if not isinstance(numbers, dict) or not all(map(_is_real, numbers.values())):
+            return None
+    return position
+
+
+def _is_real(value: Any) -> bool:
+    """A number as floating point has them: NaN and Inf are, an endless whole number is not."""
+    return is_number(value) and (not is_whole(value) or abs(value) < 2**1023)
 
 
 def _fingerprint(*arrays: Any) -> int:

@@ -1,0 +1,1 @@
+"""Times training beside the same training in other frameworks."""
