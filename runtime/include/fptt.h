@@ -58,6 +58,9 @@ typedef struct {
 typedef struct {
   void *theta, *lambda, *mean, *first, *second;
   size_t runs, length, stride;
+  /* for stochastic rounding: the first one's number, and the distance of numbers from run to run
+   * and within a run */
+  uint32_t element, element_by_run, element_by_place;
 } fptt_learned;
 
 typedef enum { FPTT_SGD, FPTT_MOMENTUM, FPTT_ADAM } fptt_optimizer;
@@ -72,11 +75,14 @@ typedef struct {
   float beta1, one_minus_beta1, beta2, one_minus_beta2, epsilon;
   float alpha, beta, one_minus_beta, beta_over_alpha;
   float pull; /* coefficient of lambda: 1 in mode "code", 1/2 in mode "paper" */
+  int stochastic; /* bfloat16 theta, lambda and m are rounded up or down at random */
 } fptt_update_rule;
 
-/* Numbers of one update: learning rate, clipping factor (1 without), Adam's two corrections. */
+/* Numbers of one update: learning rate, clipping factor (1 without), Adam's two corrections, and
+ * keys of the random numbers that round theta, lambda and m. */
 typedef struct {
   float lr, factor, correction1, correction2;
+  uint32_t key[3];
 } fptt_step;
 /* cdef end */
 

@@ -75,6 +75,14 @@ FPTT_INLINE fptt_bf16 fptt_narrow(float value) {
   return (fptt_bf16)((bits & 0x7FFFFFFFu) > 0x7F800000u ? quiet : rounded);
 }
 
+/* Up or down at random, so that the mean of many is the value itself; NaN and Inf stay. */
+FPTT_INLINE fptt_bf16 fptt_narrow_random(float value, uint32_t noise) {
+  uint32_t bits = fptt_bits(value);
+  uint32_t rounded = (bits + (noise & 0xFFFFu)) >> 16;
+  uint32_t special = (bits >> 16) | ((bits & 0x7FFFFFu) ? 0x0040u : 0u);
+  return (fptt_bf16)((bits & 0x7FFFFFFFu) >= 0x7F800000u ? special : rounded);
+}
+
 #if FPTT_ACTIVATION_BF16
 typedef fptt_bf16 fptt_activation;
 #define FPTT_GET_A(value) fptt_widen(value)

@@ -1,4 +1,5 @@
 /* Parameter updates: optimizers, alone and inside the FPTT wrapper, in one pass over memory. */
+#include "random.h"
 #include "target.h"
 
 FPTT_INLINE uint32_t largest_of(uint32_t largest, float value) {
@@ -6,11 +7,20 @@ FPTT_INLINE uint32_t largest_of(uint32_t largest, float value) {
   return bits > largest ? bits : largest;
 }
 
+#if FPTT_PARAMETER_BF16
+#define FPTT_ROUND(value, which)                                                              \
+  (stochastic ? fptt_narrow_random(value, fptt_noise(step.key[which], element + (uint32_t)i * by)) \
+              : fptt_narrow(value))
+#else
+#define FPTT_ROUND(value, which) (value)
+#endif
+
 /* The loop, with optimizer and wrapper as constants. For the formulas see `update` and
  * `fptt_update` in the op table. Answers with the largest |theta'| and |lambda'|, as bits: what else
  * is remembered cannot grow without them (moments are bounded by the directions they average, and m
  * that runs away takes lambda with it at the next update). */
-FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrapped, size_t n,
+FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrapped,
+                                const int stochastic, uint32_t element, uint32_t by, size_t n,
                                 const float *g, fptt_parameter *theta, fptt_parameter *lambda,
                                 fptt_parameter *mean, fptt_parameter *first,
                                 fptt_parameter *second, const fptt_update_rule *rule,
@@ -22,6 +32,7 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
   const float lr = step.lr, factor = step.factor, rate = lr / step.correction1;
   const float undirected = rule->directed ? 0.0f : 1.0f, correction2 = step.correction2;
   uint32_t largest = 0;
+  (void)stochastic, (void)element, (void)by;
   FPTT_INDEPENDENT for (size_t i = 0; i < n; i++) {
     float old = FPTT_GET_P(theta[i]), d = g[i], new, lam = 0, m = 0;
     if (wrapped) {
@@ -43,13 +54,13 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
       second[i] = FPTT_PUT_P(moment2);
       new = old - rate * moment1 / (fptt_sqrt(moment2 / correction2) + epsilon);
     }
-    theta[i] = FPTT_PUT_P(new);
+    theta[i] = FPTT_ROUND(new, 0);
     largest = largest_of(largest, new);
     if (wrapped) {
       lam = lam - alpha * (new - m);
       m = keep * m + beta * new - ratio * lam;
-      lambda[i] = FPTT_PUT_P(lam);
-      mean[i] = FPTT_PUT_P(m);
+      lambda[i] = FPTT_ROUND(lam, 1);
+      mean[i] = FPTT_ROUND(m, 2);
       largest = largest_of(largest, lam);
     }
   }
@@ -63,13 +74,27 @@ uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, si
   fptt_parameter *mean = at->mean ? (fptt_parameter *)at->mean + offset : NULL;
   fptt_parameter *first = at->first ? (fptt_parameter *)at->first + offset : NULL;
   fptt_parameter *second = at->second ? (fptt_parameter *)at->second + offset : NULL;
-#define FPTT_APPLY(optimizer, wrapped) \
-  apply_loop(optimizer, wrapped, n, g, theta, lambda, mean, first, second, rule, step)
+  const uint32_t run = (uint32_t)(offset / at->stride), place = (uint32_t)(offset % at->stride);
+  const uint32_t by = at->element_by_place;
+  const uint32_t element = at->element + run * at->element_by_run + place * by;
+#define FPTT_APPLY(optimizer, wrapped, stochastic)                                               \
+  apply_loop(optimizer, wrapped, stochastic, element, by, n, g, theta, lambda, mean, first, second, \
+             rule, step)
+#if FPTT_PARAMETER_BF16
+  if (rule->stochastic) {
+    switch (rule->optimizer) {
+      case FPTT_SGD: return rule->wrapped ? FPTT_APPLY(FPTT_SGD, 1, 1) : FPTT_APPLY(FPTT_SGD, 0, 1);
+      case FPTT_MOMENTUM:
+        return rule->wrapped ? FPTT_APPLY(FPTT_MOMENTUM, 1, 1) : FPTT_APPLY(FPTT_MOMENTUM, 0, 1);
+      default: return rule->wrapped ? FPTT_APPLY(FPTT_ADAM, 1, 1) : FPTT_APPLY(FPTT_ADAM, 0, 1);
+    }
+  }
+#endif
   switch (rule->optimizer) {
-    case FPTT_SGD: return rule->wrapped ? FPTT_APPLY(FPTT_SGD, 1) : FPTT_APPLY(FPTT_SGD, 0);
+    case FPTT_SGD: return rule->wrapped ? FPTT_APPLY(FPTT_SGD, 1, 0) : FPTT_APPLY(FPTT_SGD, 0, 0);
     case FPTT_MOMENTUM:
-      return rule->wrapped ? FPTT_APPLY(FPTT_MOMENTUM, 1) : FPTT_APPLY(FPTT_MOMENTUM, 0);
-    default: return rule->wrapped ? FPTT_APPLY(FPTT_ADAM, 1) : FPTT_APPLY(FPTT_ADAM, 0);
+      return rule->wrapped ? FPTT_APPLY(FPTT_MOMENTUM, 1, 0) : FPTT_APPLY(FPTT_MOMENTUM, 0, 0);
+    default: return rule->wrapped ? FPTT_APPLY(FPTT_ADAM, 1, 0) : FPTT_APPLY(FPTT_ADAM, 0, 0);
   }
 #undef FPTT_APPLY
 }

@@ -114,8 +114,9 @@ class Trainer:
         for name, array in arrays.items():
             self.backend.write(name, array)
         self.backend.run("start", self._parts.all_rows)
-        if "random" in self.program.buffers:
-            self.backend.write("random", np.array([self.seed, 0], np.uint32))
+        for counter in ("random", "rounding"):  # of dropout, of stochastic rounding
+            if counter in self.program.buffers:
+                self.backend.write(counter, np.array([self.seed, 0], np.uint32))
         self.reset_state()
 
     def _buffers(self, *roles: Role) -> list[Buffer]:
@@ -126,7 +127,7 @@ class Trainer:
 
         Names: "lambda/0.weight_ih", "mean/0.weight_ih", "momentum/..", "adam_m/..", "adam_v/..",
         "correction", "lr", "auxiliary.Q" ([classes, classes], with one Q per part
-        [parts, classes, classes]), "random".
+        [parts, classes, classes]), "random", "rounding".
         """
         state = {
             b.name: self.backend.read(b.name)

@@ -121,6 +121,14 @@ class Tables:
                 self.write_operand(to.operand[place], ref)
         attrs = dict(op.attrs)
         _write_rule(to.rule, attrs)
+        if "tensor" in attrs:
+            theta = op.inputs[0]
+            assert theta is not None
+            to.rule.stochastic = (
+                op.inputs[[o.name for o in entry.inputs].index("noise")] is not None
+            )
+            to.tensor = attrs["tensor"]
+            to.first_element = attrs["first_row"] * (65537 if len(theta.inner) == 2 else 1)
         if op.kind == "fill":
             assert op.outputs[0] is not None
             attrs = {"value": _item_bits(op.outputs[0].buffer.dtype, attrs["value"])}

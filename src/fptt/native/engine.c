@@ -1,6 +1,7 @@
 /* Runs operations: finds the rows that each one works on and calls its kernel. */
 #include "drive.h"
 #include "fptt_math.h"
+#include "random.h"
 
 #include <string.h>
 
@@ -290,11 +291,18 @@ static void note(const call *c, uint32_t bits) {
 /* What follows the gradient (or its factors) in the operands of every update. */
 enum { THETA, AFTER_THETA };
 
+/* Distance of the numbers of elements from row to row of a matrix, for stochastic rounding. */
+#define ROW_DISTANCE 65537u
+
 static fptt_step step_of(const call *c, int lr) {
-  enum { LR, FACTOR, FIRST, SECOND, CORRECTION };
+  enum { LR, FACTOR, FIRST, SECOND, CORRECTION, NOISE };
   const float *factor = FIXED(lr + FACTOR), *correction = FIXED(lr + CORRECTION);
+  const uint32_t *noise = FIXED(lr + NOISE);
   fptt_step step = {*(const float *)FIXED(lr), factor ? *factor : 1.0f,
-                    correction ? correction[0] : 1.0f, correction ? correction[1] : 1.0f};
+                    correction ? correction[0] : 1.0f, correction ? correction[1] : 1.0f, {0}};
+  for (uint32_t i = 0; noise && i < 3; i++) {
+    step.key[i] = fptt_rounding_key(noise[0], noise[1], c->op->tensor, i);
+  }
   return step;
 }
 
@@ -308,7 +316,10 @@ static fptt_learned learned_of(const call *c, int theta, int lambda, int lr) {
                           FIXED(lr + SECOND),
                           (size_t)at->runs,
                           (size_t)at->length,
-                          (size_t)at->stride};
+                          (size_t)at->stride,
+                          c->op->first_element,
+                          at->transposed ? 1u : ROW_DISTANCE,
+                          at->transposed ? ROW_DISTANCE : 1u};
   return learned;
 }
 
@@ -342,11 +353,11 @@ static void gradient_update(const call *c, int has_x, int wrapped, int outputs) 
                                   c->frame->part & 1));
 }
 
-/* operands: theta dy [x] [lambda mean] lr factor first second correction | theta [lambda mean]
- * first second [tile] */
-static void run_weight_update(const call *c) { gradient_update(c, 1, 0, 11); }
+/* operands: theta dy [x] [lambda mean] lr factor first second correction noise | theta
+ * [lambda mean] first second [tile] */
+static void run_weight_update(const call *c) { gradient_update(c, 1, 0, 12); }
 static void run_bias_update(const call *c) { gradient_update(c, 0, 0, 0); }
-static void run_fptt_weight_update(const call *c) { gradient_update(c, 1, 1, 15); }
+static void run_fptt_weight_update(const call *c) { gradient_update(c, 1, 1, 16); }
 static void run_fptt_bias_update(const call *c) { gradient_update(c, 0, 1, 0); }
 
 static void run_fptt_direction(const call *c) {

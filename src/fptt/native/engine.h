@@ -41,6 +41,7 @@ typedef struct {
   int32_t mode; /* the index that decides over the rows of the operation */
   fptt_operand operand[FPTT_MOST_OPERANDS];
   fptt_update_rule rule;
+  uint32_t tensor, first_element; /* for stochastic rounding, see fptt_learned */
   double attribute[FPTT_ATTRIBUTES];
 } fptt_op;
 

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fptt.program.philox import philox
+
 
 def to_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Rounds numbers to bfloat16 and returns their bits.
@@ -33,3 +35,38 @@ def from_bits(bits: NDArray[np.uint16]) -> NDArray[np.float32]:
         1.0
     """
     return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
+def round_at_random(
+    values: NDArray[Any], key: tuple[int, int, int], which: int, first_row: int
+) -> NDArray[np.float32]:
+    """Numbers that bfloat16 holds, each the next one below or above, at random.
+
+    The nearer one is the more likely, so that the mean of many is the value itself: small updates
+    do not vanish, as they do in rounding to nearest. NaN and Inf stay.
+
+    Args:
+        values: [rows] or [rows, columns] of a parameter.
+        key: seed, number of the update, number of the tensor.
+        which: 0 theta, 1 lambda, 2 m.
+        first_row: number of the first row in the parameter.
+
+    Example:
+        >>> third = np.full(30000, 1 + 2**-7 / 3)  # a third of the way to the next number
+        >>> float(round_at_random(third, (0, 1, 0), 0, 0).mean().round(4))
+        1.0026
+    """
+    seed, update, tensor = key
+    counter = np.array([which, tensor, update, 0], np.uint64)
+    word = np.uint32(philox(counter, (seed, 0))[0])
+    element = np.arange(first_row, first_row + len(values), dtype=np.uint32)
+    if values.ndim == 2:
+        columns = np.arange(values.shape[1], dtype=np.uint32)
+        element = element[:, None] * np.uint32(65537) + columns
+    noise = element * np.uint32(0x9E3779B9) ^ word
+    noise = (noise ^ (noise >> np.uint32(16))) * np.uint32(0x7FEB352D)
+    noise = (noise ^ (noise >> np.uint32(15))) * np.uint32(0x846CA68B)
+    noise ^= noise >> np.uint32(16)
+    bits = np.array(values, np.float32).view(np.uint32)
+    rounded = (bits + (noise & np.uint32(0xFFFF))) & np.uint32(0xFFFF0000)
+    return np.where(np.isfinite(values), rounded.view(np.float32), np.float32(values))

@@ -34,6 +34,7 @@ def build(
     clip: float | None = None,
     train: Sequence[str] = ("*",),
     keep_gradients: bool = False,
+    rounding: str = "nearest",
 ) -> Program:
     """Builds and verifies the training program of a network under a rule.
 
@@ -53,6 +54,9 @@ def build(
         keep_gradients: give every gradient memory of its own. Otherwise, and without `clip`, those
             that are products over all steps of a part are applied piece by piece as they are
             finished.
+        rounding: "nearest", or with dtype="bfloat16" "stochastic": new parameters, lambda and
+            running mean are rounded up or down at random (seeded, the same on every back end), the
+            nearer the more likely. To nearest, small updates vanish.
 
     Returns:
         The program; `print` shows it, `.memory()` and `.work()` count it, `Trainer` runs it.
@@ -88,6 +92,12 @@ def build(
     train = (train,) if isinstance(train, str) else tuple(train or ())
     if not all(isinstance(pattern, str) for pattern in train):
         raise InputError(f"build: train is {train!r}; give names or patterns such as ('1.*',)")
+    check_choice("build", "rounding", rounding, ("nearest", "stochastic"))
+    if rounding == "stochastic" and dtype != "bfloat16":
+        raise InputError(
+            f'build: rounding="stochastic" is for dtype="bfloat16", and dtype is "{dtype}"; '
+            "leave it out, or choose bfloat16"
+        )
     schedule = as_schedule(loss)
     schedule.check(criterion)
 
@@ -97,6 +107,7 @@ def build(
         SOURCES[rule.source],
         loss_in_place=schedule.in_place,
         keep_gradients=keep_gradients or clip is not None,
+        stochastic=rounding == "stochastic",
         steps=part_steps,
         batch=batch,
         dtype=dtype,
@@ -109,7 +120,16 @@ def build(
     builder.write_inference()
     builder.write_training(rule, optimizer, schedule, criterion, clip)
     return _finish(
-        builder, rule, optimizer, schedule, criterion, steps, clip, tuple(train), keep_gradients
+        builder,
+        rule,
+        optimizer,
+        schedule,
+        criterion,
+        steps,
+        clip,
+        tuple(train),
+        keep_gradients,
+        rounding,
     )
 
 
@@ -170,6 +190,7 @@ def _finish(
     clip: float | None,
     train: tuple[str, ...],
     keep_gradients: bool = False,
+    rounding: str = "nearest",
 ) -> Program:
     program = Program(
         net=builder.net,
@@ -185,6 +206,7 @@ def _finish(
         clip=clip,
         train=train,
         keep_gradients=keep_gradients,
+        rounding=rounding,
         buffers=builder.buffers,
         routines=builder.routines,
         output=builder.values[-1],

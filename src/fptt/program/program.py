@@ -31,6 +31,7 @@ class Program:
         clip: largest global norm of d, or None.
         train: patterns of the parameters that train.
         keep_gradients: whether every gradient was asked to have memory of its own.
+        rounding: "nearest" or "stochastic", of parameters, lambda and running mean.
         buffers: by name, in order of declaration.
         routines: by name.
         output: what the network puts out (logits, or regression outputs).
@@ -52,6 +53,7 @@ class Program:
     clip: float | None
     train: tuple[str, ...]
     keep_gradients: bool
+    rounding: str
     buffers: Mapping[str, Buffer] = field(repr=False)
     routines: Mapping[str, Routine] = field(repr=False)
     output: Buffer = field(repr=False)
@@ -87,6 +89,7 @@ class Program:
             clip=self.clip,
             train=self.train,
             keep_gradients=True,
+            rounding=self.rounding,
         )
 
     @cached_property

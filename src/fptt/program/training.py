@@ -58,11 +58,13 @@ class TrainingBuilder(Builder):
         *,
         loss_in_place: bool,
         keep_gradients: bool,
+        stochastic: bool,
         **options: Any,
     ) -> None:
         self._source = source
         self._loss_in_place = loss_in_place
         self._keep_gradients = keep_gradients
+        self._stochastic = stochastic
         #: gradients that are applied as they are finished: name -> the products that make them up
         self._applied: dict[str, list[Product]] = {}
         super().__init__(net, **options)
@@ -128,8 +130,15 @@ class TrainingBuilder(Builder):
                     *(piece.of(ref, theta.buffer) for ref in rest),
                 ],
                 [*(piece.of(ref, theta.buffer) for ref in outputs), *tile],
-                **attrs,
+                **attrs | ({"first_row": piece.rows[0]} if piece.rows else {}),
             )
+
+    @property
+    def noise(self) -> Ref | None:
+        """Seed and number of the update, where bfloat16 is rounded at random."""
+        if not self._stochastic:
+            return None
+        return self.buffer("rounding", (2,), Role.RULE_STATE, dtype="uint32").whole
 
     def _tile(self) -> Ref | None:
         """Room for the unfinished columns of a gradient, where a part has so many rows that they

@@ -20,6 +20,10 @@ class Emitter(Protocol):
     #: dtype of scalars that steer the update; never below float32
     control_dtype: str
 
+    @property
+    def noise(self) -> Ref | None:
+        """Seed and number of the update, where bfloat16 is rounded at random; otherwise None."""
+
     def buffer(
         self,
         name: str,

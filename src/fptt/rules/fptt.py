@@ -9,7 +9,7 @@ from fptt.checks import is_number
 from fptt.errors import InputError
 from fptt.rules.emitter import Emitter
 from fptt.rules.optimizers import Optimizer
-from fptt.rules.rule import Rule, check_choice, emit_clipping
+from fptt.rules.rule import Rule, check_choice, emit_clipping, emit_tick
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer
@@ -78,7 +78,7 @@ class FPTT(Rule):
     def emit_start(self, e: Emitter, optimizer: Optimizer) -> None:
         super().emit_start(e, optimizer)
         if self.regularise:
-            for name, theta, _ in e.trained:
+            for _, theta, _ in e.trained:
                 lam, mean = self._state(e, theta)
                 e.emit("copy", [theta.whole], [mean.whole])
                 e.emit("fill", [], [lam.whole], value=0.0)
@@ -90,7 +90,7 @@ class FPTT(Rule):
         # clipping needs the norm of d over all tensors before any of them moves
         directed = clip is not None
         if directed:
-            for name, theta, gradient in e.trained:
+            for _, theta, gradient in e.trained:
                 lam, mean = self._state(e, theta)
                 e.emit(
                     "fptt_direction",
@@ -100,8 +100,8 @@ class FPTT(Rule):
                     mode=self.mode,
                 )
         factor = emit_clipping(e, clip)
-        optimizer.emit_tick(e)
-        for name, theta, gradient in e.trained:
+        emit_tick(e, optimizer)
+        for number, (name, theta, gradient) in enumerate(e.trained):
             lam, mean = self._state(e, theta)
             inputs, outputs = optimizer.state(e, name)
             e.emit(
@@ -114,6 +114,7 @@ class FPTT(Rule):
                     optimizer.rate(e),
                     factor,
                     *inputs,
+                    e.noise,
                 ],
                 [theta.whole, lam.whole, mean.whole, *outputs],
                 alpha=float(self.alpha),
@@ -121,12 +122,14 @@ class FPTT(Rule):
                 mode=self.mode,
                 directed=directed,
                 **optimizer.attrs(),
+                tensor=number,
+                first_row=0,
             )
 
     def emit_end_epoch(self, e: Emitter) -> None:
         if not self.regularise:
             return
-        for name, theta, _ in e.trained:
+        for _, theta, _ in e.trained:
             lam, mean = self._state(e, theta)
             if self.epoch_end == "average":
                 e.emit("copy", [mean.whole], [theta.whole])

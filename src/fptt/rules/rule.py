@@ -62,14 +62,16 @@ class Rule:
     def emit_update(self, e: Emitter, optimizer: Optimizer, clip: float | None) -> None:
         """Writes the routine `update`: gradients to new parameters."""
         factor = emit_clipping(e, clip)
-        optimizer.emit_tick(e)
-        for name, theta, gradient in e.trained:
+        emit_tick(e, optimizer)
+        for number, (name, theta, gradient) in enumerate(e.trained):
             inputs, outputs = optimizer.state(e, name)
             e.emit(
                 "update",
-                [theta.whole, gradient.whole, optimizer.rate(e), factor, *inputs],
+                [theta.whole, gradient.whole, optimizer.rate(e), factor, *inputs, e.noise],
                 [theta.whole, *outputs],
                 **optimizer.attrs(),
+                tensor=number,
+                first_row=0,
             )
 
     def emit_end_epoch(self, e: Emitter) -> None:
@@ -119,6 +121,13 @@ class TBPTT(Rule):
         >>> TBPTT(parts=3).bounds(10)
         [(0, 3), (3, 6), (6, 10)]
     """
+
+
+def emit_tick(e: Emitter, optimizer: Optimizer) -> None:
+    """What happens once per update, before the tensors move."""
+    optimizer.emit_tick(e)
+    if e.noise:
+        e.emit("next_sequence", [e.noise], [e.noise])
 
 
 def emit_clipping(e: Emitter, clip: float | None) -> Ref | None:

@@ -63,6 +63,7 @@ def describe(program: Program) -> dict[str, Any]:
         "clip": program.clip,
         "train": list(program.train),
         "keep_gradients": program.keep_gradients,
+        "rounding": program.rounding,
     }
 
 
@@ -87,6 +88,7 @@ def rebuild(config: Mapping[str, Any]) -> Program:
             clip=config["clip"],
             train=tuple(config["train"]),
             keep_gradients=config.get("keep_gradients", False),
+            rounding=config.get("rounding", "nearest"),
         )
     except InputError:
         raise

@@ -7,9 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fptt.program.bfloat16 import round_at_random
 from fptt.program.opset.products import bias_gradient, weight_gradient
 from fptt.program.opspec import REGISTRY, Array, Work, WorkRule, op
 
+#: tensor and first_row tell random numbers apart, where rounding is stochastic
+_OPTIMIZER_ATTRS = "optimizer momentum beta1 beta2 epsilon tensor first_row"
+_FPTT_ATTRS = f"{_OPTIMIZER_ATTRS} alpha beta mode directed"
 #: optimizer -> (mul, add, trans) of one element, and scalar divisions of one tensor
 _OPTIMIZER_WORK = {"sgd": (1, 1, 0, 0), "momentum": (2, 2, 0, 0), "adam": (8, 4, 1, 1)}
 
@@ -46,6 +50,14 @@ def _step(
     return theta - step, first, second
 
 
+def _rounded(values: Array, which: int, noise: Array | None, attrs: Mapping[str, Any]) -> Array:
+    """Values (0 theta, 1 lambda, 2 m) rounded to bfloat16 at random; without noise as they are."""
+    if noise is None:
+        return values
+    key = (int(noise[0]), int(noise[1]), attrs["tensor"])
+    return round_at_random(values, key, which, attrs["first_row"])
+
+
 def _update_work(
     d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
 ) -> dict[str, Work]:
@@ -63,10 +75,10 @@ def _update_work(
 
 
 @op(
-    "theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* first_out?:* "
+    "theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> theta_out:* first_out?:* "
     "second_out?:*",
     main_class="EWO-SGD",
-    attrs="optimizer momentum beta1 beta2 epsilon",
+    attrs=_OPTIMIZER_ATTRS,
     in_place="theta=theta_out first=first_out second=second_out",
     work=_update_work,
     c_symbol="update",
@@ -79,22 +91,26 @@ def update(
     first: Array | None,
     second: Array | None,
     correction: Array | None,
+    noise: Array | None,
     **attrs: Any,
 ) -> tuple[Array, Array | None, Array | None]:
     """theta' = the optimizer's step along g (times the clipping factor).
 
     sgd: theta - lr g. momentum: v' = mu v + g, theta - lr v'. adam (Kingma & Ba, 2015):
     m' = b1 m + (1 - b1) g, v' = b2 v + (1 - b2) g^2, theta - lr (m'/q1) / (sqrt(v'/q2) + eps),
-    with q = 1 - b^n kept in `correction`.
+    with q = 1 - b^n kept in `correction`. With `noise` (seed and number of the update), theta' is
+    rounded to bfloat16 up or down at random.
     """
-    return _step(theta, g if factor is None else g * factor, lr, first, second, correction, attrs)
+    d = g if factor is None else g * factor
+    theta_out, first, second = _step(theta, d, lr, first, second, correction, attrs)
+    return _rounded(theta_out, 0, noise, attrs), first, second
 
 
 @op(
-    "theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 -> theta_out:* "
+    "theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> theta_out:* "
     "lam_out:* mean_out:* first_out?:* second_out?:*",
     main_class="EWO-SGD",
-    attrs="optimizer momentum beta1 beta2 epsilon alpha beta mode directed",
+    attrs=_FPTT_ATTRS,
     work=_update_work,
     in_place="theta=theta_out lam=lam_out mean=mean_out first=first_out second=second_out",
     c_symbol="fptt_update",
@@ -109,6 +125,7 @@ def fptt_update(
     first: Array | None,
     second: Array | None,
     correction: Array | None,
+    noise: Array | None,
     **attrs: Any,
 ) -> tuple[Array | None, ...]:
     """The update of FPTT, one pass over memory.
@@ -118,7 +135,8 @@ def fptt_update(
         lambda' = lambda - alpha (theta' - m)         (lambda/2 - ... in mode "paper")
         m' = (1 - beta) m + beta theta' - (beta/alpha) lambda'
 
-    With `directed`, g is d already (clipping needs d of all tensors first).
+    With `directed`, g is d already (clipping needs d of all tensors first). With `noise`, theta',
+    lambda' and m' are rounded to bfloat16 up or down at random.
     """
     alpha, beta, mode = attrs["alpha"], attrs["beta"], attrs["mode"]
     d = g if attrs["directed"] else _direction(theta, g, lam, mean, alpha, mode)
@@ -128,16 +146,20 @@ def fptt_update(
     kept = lam if mode == "code" else 0.5 * lam
     lam_out = kept - alpha * (theta_out - mean)
     mean_out = (1 - beta) * mean + beta * theta_out - (beta / alpha) * lam_out
-    return theta_out, lam_out, mean_out, first, second
+    return (
+        _rounded(theta_out, 0, noise, attrs),
+        _rounded(lam_out, 1, noise, attrs),
+        _rounded(mean_out, 2, noise, attrs),
+        first,
+        second,
+    )
 
 
 #: operands of an update that follow the gradient, and its results, for a parameter of these sizes
-_AFTER = "lr:1 factor?:1 first?:{0} second?:{0} correction?:2"
+_AFTER = "lr:1 factor?:1 first?:{0} second?:{0} correction?:2 noise#int?:2"
 _MOMENTS = "first_out?:{0} second_out?:{0}"
 _UPDATE_IN_PLACE = "theta=theta_out first=first_out second=second_out"
 _FPTT_IN_PLACE = f"{_UPDATE_IN_PLACE} lam=lam_out mean=mean_out"
-_OPTIMIZER_ATTRS = "optimizer momentum beta1 beta2 epsilon"
-_FPTT_ATTRS = f"{_OPTIMIZER_ATTRS} alpha beta mode directed"
 
 
 def _applied_work(product: WorkRule) -> WorkRule:
