@@ -19,12 +19,14 @@
   /* y[n, cols] = x[n, inner] w[cols, inner]^T + bias + start */                                  \
   K(void, product_transposed, (size_t n, size_t inner, size_t cols, fptt_rows x, const void *w,   \
                                size_t w_stride, const void *bias, fptt_rows start, fptt_rows y))  \
-  /* g[a, b] = sum over all rows of p[., a]^T q[., b] + start; without p: sums of q's columns */  \
-  K(void, gradient, (const fptt_span *spans, size_t count, size_t a, size_t b, size_t p_stride,   \
-                     size_t q_stride, const void *start, void *g, size_t g_stride))               \
+  /* g[a, b] = sum over all rows of p[., a]^T q[., b] + start; without p: sums of q's columns; */ \
+  /* lines [first, last) of a */                                                                  \
+  K(void, gradient, (const fptt_span *spans, size_t count, size_t first, size_t last, size_t b,   \
+                     size_t p_stride, size_t q_stride, const void *start, void *g,                \
+                     size_t g_stride))                                                            \
   /* the same product, finished tile by tile and applied at once; the largest |value| (as bits) */\
-  K(uint32_t, gradient_update, (const fptt_span *spans, size_t count, size_t p_stride,            \
-                                size_t q_stride, const fptt_learned *at,                          \
+  K(uint32_t, gradient_update, (const fptt_span *spans, size_t count, size_t first, size_t last,  \
+                                size_t p_stride, size_t q_stride, const fptt_learned *at,         \
                                 const fptt_update_rule *rule, fptt_step step, float *tile,        \
                                 int backwards))                                                   \
   K(void, lstm_forward, (size_t n, size_t hidden, fptt_rows a, fptt_rows c_before,                \

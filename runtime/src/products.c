@@ -293,8 +293,8 @@ static size_t rows_of(const fptt_span *spans, size_t count) {
 
 static size_t least(size_t a, size_t b) { return a < b ? a : b; }
 
-void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t a, size_t b,
-                           size_t p_stride, size_t q_stride, const void *start, void *g,
+void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t first, size_t last,
+                           size_t b, size_t p_stride, size_t q_stride, const void *start, void *g,
                            size_t g_stride) {
   const fptt_parameter *before = start;
   fptt_parameter *out = g;
@@ -302,8 +302,8 @@ void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t a, size_
   float tile[FPTT_MOST_ROWS * FPTT_TILE_COLUMNS];
   for (size_t column = 0; column < b; column += FPTT_TILE_COLUMNS) {
     size_t width = least(b - column, FPTT_TILE_COLUMNS);
-    for (size_t line = 0, rows; line < a; line += rows) {
-      rows = fptt_block(a - line);
+    for (size_t line = first, rows; line < last; line += rows) {
+      rows = fptt_block(last - line);
       gradient_block(rows, width, spans, count, 0, total, line, column, p_stride, q_stride, tile,
                      FPTT_TILE_COLUMNS, 1);
       for (size_t r = 0; r < rows; r++) {
@@ -325,8 +325,9 @@ void FPTT_KERNEL(gradient)(const fptt_span *spans, size_t count, size_t a, size_
  * `backwards` goes through the lines from the last to the first, with the same result: where an
  * update follows closely on the one before and what is learnt is a little larger than the cache,
  * it finds there what it touched last. */
-uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size_t p_stride,
-                                      size_t q_stride, const fptt_learned *at,
+uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size_t first,
+                                      size_t last, size_t p_stride, size_t q_stride,
+                                      const fptt_learned *at,
                                       const fptt_update_rule *rule, fptt_step step, float *tile,
                                       int backwards) {
   const size_t total = rows_of(spans, count), batch = tile ? FPTT_BATCHED : total;
@@ -337,9 +338,9 @@ uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size
     size_t width = least(at->length - column, columns);
     for (size_t from = 0; from == 0 || from < total; from += batch) {
       size_t to = least(from + batch, total);
-      for (size_t done = 0, rows; done < at->runs; done += rows) {
-        rows = fptt_block(at->runs - done);
-        size_t line = backwards ? at->runs - done - rows : done;
+      for (size_t done = 0, rows; done < last - first; done += rows) {
+        rows = fptt_block(last - first - done);
+        size_t line = backwards ? last - done - rows : first + done;
         float *sums = tile ? tile + line * columns : own;
         gradient_block(rows, width, spans, count, from, to, line, column, p_stride, q_stride, sums,
                        columns, from == 0);

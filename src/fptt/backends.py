@@ -46,7 +46,7 @@ class PartsBackend(Backend, Protocol):
         """Trains on a sorted batch from one of its parts on; see `fptt.native.Engine.train`."""
 
 
-def backend(choice: str | Backend | None, program: Program) -> Backend:
+def backend(choice: str | Backend | None, program: Program, threads: int = 1) -> Backend:
     """A back end for a program, by name; one that exists already is returned as it is.
 
     Without a choice it is "native", the engine; for float64, which only the reference runs, it is
@@ -64,7 +64,7 @@ def backend(choice: str | Backend | None, program: Program) -> Backend:
     if choice == "native":
         from fptt.native import Engine
 
-        return Engine(program)
+        return Engine(program, threads=threads)
     if choice == "reference":
         from fptt.reference import Interpreter
 

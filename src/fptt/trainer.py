@@ -46,8 +46,9 @@ class Trainer:
             back end with memory of its own for this program. By default "native", and "reference"
             for float64 programs, which only it runs.
         seed: draws the initial weights, the order of the data and dropout.
-        threads: threads of the matrix products; results do not depend on it. The reference always
-            uses one.
+        threads: threads that the engine may use, where the work is large enough to share: from
+            batches of 8 on, for a start. Results do not depend on it, bit for bit. The reference
+            always uses one.
 
     Raises:
         InputError: an unknown back end, or a seed or number of threads out of range.
@@ -76,7 +77,7 @@ class Trainer:
         if not is_whole(seed) or not 0 <= seed < 2**32:
             raise InputError(f"Trainer: seed is {seed!r}; give a whole number from 0 to 2^32 - 1")
         self.program = program
-        self.backend = make_backend(backend, program)
+        self.backend = make_backend(backend, program, threads)
         self.seed, self.threads = int(seed), threads
         self.epoch = 0
         self._parts = PartRunner(program, self.backend)

@@ -14,6 +14,7 @@ MODULE = "fptt.native._engine"
 PREAMBLE = """
 typedef enum { FPTT_OK, ... } fptt_status;
 typedef ... fptt_kernels;
+typedef ... fptt_pool;
 """
 
 

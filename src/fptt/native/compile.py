@@ -73,12 +73,13 @@ class Tables:
     def __init__(self, program: Program, addresses: Mapping[str, int]) -> None:
         self._addresses = addresses
         ops: list[Op] = []
-        blocks: list[tuple[int, int, int]] = []
+        blocks: list[tuple[int, int, int, bool]] = []
         self.routines: dict[str, tuple[int, int]] = {}
         for name, routine in program.routines.items():
             before = len(blocks)
             for body, turn in _blocks(routine):
-                blocks.append((len(ops), len(body), turn))
+                by_rows = all(_by_rows(op) for op in body)
+                blocks.append((len(ops), len(body), turn, by_rows))
                 ops.extend(body)
             self.routines[name] = (before, len(blocks) - before)
         unknown = sorted({op.kind for op in ops if spec(op.kind).c_symbol is None})
@@ -97,7 +98,7 @@ class Tables:
             for op in updates
         )
         self._watch(ops, updates)
-        self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0)])
+        self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0, False)])
 
     def _watch(self, ops: list[Op], updates: list[Op]) -> None:
         """Marks what an update reads besides what is learnt, everything once."""
@@ -187,6 +188,11 @@ def _blocks(routine: Routine) -> Iterator[tuple[list[Op], int]]:
         yield list(item.body), -1 if item.reverse else 1
     if once:
         yield once, 0
+
+
+def _by_rows(op: Op) -> bool:
+    """Whether each row's results depend on nothing but that row."""
+    return all(ref.has_rows for ref in op.outputs if ref is not None)
 
 
 def _item_bits(dtype: str, value: Any) -> int:

@@ -14,11 +14,12 @@
   K(weight_update) K(bias_update) K(fptt_weight_update) K(fptt_bias_update) K(fptt_direction)    \
   K(square_sum) K(clip_factor) K(adam_correction)
 
+/* One operation at work: on these rows of these segments. */
 typedef struct {
   fptt_engine *engine;
   const fptt_op *op;
   const fptt_frame *frame;
-  int32_t step;
+  const fptt_segment *segment;
   int32_t segments;
 } call;
 
@@ -40,7 +41,7 @@ static fptt_rows rows_at(const call *c, int operand, const fptt_segment *segment
 
 /* for SEGMENTS(c, s): every run of rows */
 #define SEGMENTS(c, s) \
-  (const fptt_segment *s = (c)->engine->segments, *end = s + (c)->segments; s < end; s++)
+  (const fptt_segment *s = (c)->segment, *end = s + (c)->segments; s < end; s++)
 #define ROWS(which) rows_at(c, which, s)
 #define COUNT ((size_t)s->rows)
 #define SIZE(which) ((size_t)c->op->operand[which].length)
@@ -84,26 +85,84 @@ static void pair(const call *c, int p, int q) {
   }
 }
 
-static void gradient(const call *c, int p, int q, int start, int out) {
-  const fptt_operand *g = &c->op->operand[out];
-  pair(c, p, q);
-  KERNEL->gradient(c->engine->spans, (size_t)c->segments, (size_t)g->runs, (size_t)g->length,
-                   p < 0 ? 0 : (size_t)c->op->operand[p].stride,
-                   (size_t)c->op->operand[q].stride, FIXED(start), g->base, (size_t)g->stride);
+/* A gradient whose lines threads share. */
+typedef struct {
+  const call *c;
+  int p, start, out;
+  size_t p_stride, q_stride;
+  const fptt_learned *at; /* for an update; otherwise NULL */
+  fptt_step step;
+  float *tile;
+  uint32_t largest[FPTT_MOST_THREADS];
+} shared_gradient;
+
+static void gradient_lines(void *context, int32_t number, int32_t of) {
+  shared_gradient *g = context;
+  const call *c = g->c;
+  const fptt_operand *out = &c->op->operand[g->out];
+  size_t lines = (size_t)out->runs;
+  size_t first = lines * (size_t)number / (size_t)of;
+  size_t last = lines * (size_t)(number + 1) / (size_t)of;
+  if (g->at) {
+    g->largest[number] = KERNEL->gradient_update(
+        c->engine->spans, (size_t)c->segments, first, last, g->p_stride, g->q_stride, g->at,
+        &c->op->rule, g->step, g->tile, c->frame->part & 1);
+    return;
+  }
+  KERNEL->gradient(c->engine->spans, (size_t)c->segments, first, last, (size_t)out->length,
+                   g->p_stride, g->q_stride, g->start < 0 ? NULL : FIXED(g->start), out->base,
+                   (size_t)out->stride);
 }
+
+/* Multiply-adds that a thread should have to do, lest waking it costs more than it brings. */
+#define WORTH_A_THREAD 200000
+
+static int32_t threads_for(const fptt_engine *engine, double work, int32_t shares) {
+  int32_t threads = engine->pool ? engine->pool->threads : 1;
+  if ((double)threads * WORTH_A_THREAD > work) threads = (int32_t)(work / WORTH_A_THREAD);
+  if (threads > shares) threads = shares;
+  return threads > 1 ? threads : 1;
+}
+
+/* p or q < 0: none. Answers with the largest |value| of an update. */
+static uint32_t gradient(const call *c, int p, int q, int start, int out, const fptt_learned *at,
+                         fptt_step step, float *tile) {
+  const fptt_operand *g = &c->op->operand[out];
+  shared_gradient job = {.c = c,
+                         .p = p,
+                         .start = start,
+                         .out = out,
+                         .p_stride = p < 0 ? 0 : (size_t)c->op->operand[p].stride,
+                         .q_stride = (size_t)c->op->operand[q].stride,
+                         .at = at,
+                         .step = step,
+                         .tile = tile};
+  uint32_t largest = 0;
+  double rows = 0;
+  pair(c, p, q);
+  for SEGMENTS(c, s) rows += s->rows;
+  int32_t threads = threads_for(c->engine, rows * g->runs * g->length, g->runs / 6);
+  fptt_pool_run(c->engine->pool, gradient_lines, &job, threads);
+  for (int32_t i = 0; at && i < threads; i++) {
+    largest = job.largest[i] > largest ? job.largest[i] : largest;
+  }
+  return largest;
+}
+
+static const fptt_step no_step;
 
 static void run_weight_gradient(const call *c) {
   enum { DY, X, START, DW };
   if (c->op->operand[DW].transposed) {
-    gradient(c, X, DY, START, DW);
+    gradient(c, X, DY, START, DW, NULL, no_step, NULL);
   } else {
-    gradient(c, DY, X, START, DW);
+    gradient(c, DY, X, START, DW, NULL, no_step, NULL);
   }
 }
 
 static void run_bias_gradient(const call *c) {
   enum { DY, START, DB };
-  gradient(c, -1, DY, START, DB);
+  gradient(c, -1, DY, START, DB, NULL, no_step, NULL);
 }
 
 /* -- cells and element-wise operations --------------------------------------------------------- */
@@ -345,12 +404,7 @@ static void gradient_update(const call *c, int has_x, int wrapped, int outputs) 
     p = c->op->operand[0].transposed ? X : DY;
     q = c->op->operand[0].transposed ? DY : X;
   }
-  pair(c, p, q);
-  note(c, KERNEL->gradient_update(c->engine->spans, (size_t)c->segments,
-                                  p < 0 ? 0 : (size_t)c->op->operand[p].stride,
-                                  (size_t)c->op->operand[q].stride, &at, &c->op->rule,
-                                  step_of(c, lr), has_x ? FIXED(outputs) : NULL,
-                                  c->frame->part & 1));
+  note(c, gradient(c, p, q, -1, 0, &at, step_of(c, lr), has_x ? FIXED(outputs) : NULL));
 }
 
 /* operands: theta dy [x] [lambda mean] lr factor first second correction noise | theta
@@ -416,14 +470,12 @@ const char *fptt_kind_name(int32_t kind) {
   return kind >= 0 && kind < KINDS ? names[kind] : NULL;
 }
 
-/* Which rows an operation works on. All slots at once count as one run where they lie without gaps
- * and nothing depends on the step. */
-static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame,
-                             int32_t step) {
+/* Which rows an operation outside loops works on. All slots at once count as one run where they lie
+ * without gaps and nothing depends on the step. */
+static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame) {
   fptt_segment *segment = engine->segments;
   const int32_t *rows = frame->rows, steps = frame->steps;
   switch (op->mode) {
-    case FPTT_STEP: *segment = (fptt_segment){step, 0, rows[step]}; return 1;
     case FPTT_ALL:
       if (rows[steps - 1] == engine->batch && op->kind != KIND_dropout) {
         *segment = (fptt_segment){0, 0, steps * engine->batch};
@@ -440,7 +492,7 @@ static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_
       }
       return count;
     }
-    default: *segment = (fptt_segment){0, 0, rows[step < 0 ? 0 : step]}; return 1;
+    default: *segment = (fptt_segment){0, 0, rows[0]}; return 1;
   }
 }
 
@@ -467,7 +519,7 @@ uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_f
   for (int32_t b = wanted->first; b < wanted->first + wanted->count; b++) {
     const fptt_op *op = engine->ops + engine->blocks[b].first;
     for (int32_t i = 0; i < engine->blocks[b].count; i++, op++) {
-      int32_t segments = find_segments(engine, op, frame, -1);
+      int32_t segments = find_segments(engine, op, frame);
       for (int32_t j = 0; j < FPTT_MOST_OPERANDS; j++) {
         if (!op->operand[j].watched) continue;
         for (int32_t s = 0; s < (op->operand[j].index == FPTT_FIXED ? 1 : segments); s++) {
@@ -480,9 +532,54 @@ uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_f
   return largest;
 }
 
-static void run_op(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame, int32_t step) {
-  call c = {engine, op, frame, step, find_segments(engine, op, frame, step)};
+static void run_once(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame) {
+  call c = {engine, op, frame, engine->segments, find_segments(engine, op, frame)};
   runners[op->kind](&c);
+}
+
+/* A block of operations in a loop over the steps. */
+typedef struct {
+  fptt_engine *engine;
+  const fptt_block *block;
+  const fptt_frame *frame;
+  int32_t low, high; /* steps */
+} loop;
+
+/* All steps of the loop, for one of several shares of the rows. */
+static void run_rows(void *context, int32_t number, int32_t of) {
+  const loop *l = context;
+  const fptt_op *ops = l->engine->ops + l->block->first;
+  int32_t first = (int32_t)((int64_t)l->frame->rows[0] * number / of);
+  int32_t last = (int32_t)((int64_t)l->frame->rows[0] * (number + 1) / of);
+  for (int32_t i = l->low; i < l->high; i++) {
+    int32_t t = l->block->turn > 0 ? i : l->high - 1 - (i - l->low);
+    int32_t end = last < l->frame->rows[t] ? last : l->frame->rows[t];
+    const fptt_segment segment = {t, first, end - first};
+    if (segment.rows <= 0) continue;
+    for (int32_t k = 0; k < l->block->count; k++) {
+      call c = {l->engine, ops + k, l->frame, &segment, 1};
+      runners[ops[k].kind](&c);
+    }
+  }
+}
+
+/* Rows that make a share: with fewer, a product takes as long as with these, because the weights
+ * have to come from the cache all the same. */
+#define ROWS_OF_A_SHARE 4
+
+static void run_loop(loop *l) {
+  const fptt_op *ops = l->engine->ops + l->block->first;
+  double work = 0; /* multiply-adds of a row and step: weights that are read */
+  for (int32_t k = 0; k < l->block->count; k++) {
+    if (ops[k].kind == KIND_affine || ops[k].kind == KIND_product) {
+      work += (double)ops[k].operand[1].runs * ops[k].operand[1].length;
+    }
+  }
+  work *= (double)l->frame->rows[0] * (l->high - l->low);
+  int32_t threads = l->block->by_rows
+                        ? threads_for(l->engine, work, l->frame->rows[0] / ROWS_OF_A_SHARE)
+                        : 1;
+  fptt_pool_run(l->engine->pool, run_rows, l, threads);
 }
 
 fptt_status fptt_run(fptt_engine *engine, int32_t routine, const fptt_frame *frame, int32_t step) {
@@ -490,17 +587,13 @@ fptt_status fptt_run(fptt_engine *engine, int32_t routine, const fptt_frame *fra
   const fptt_routine *wanted = &engine->routine[routine];
   for (int32_t b = wanted->first; b < wanted->first + wanted->count; b++) {
     const fptt_block *block = &engine->blocks[b];
-    const fptt_op *ops = engine->ops + block->first;
-    int32_t low = 0, high = frame->steps;
     if (block->turn == 0) {
-      for (int32_t i = 0; i < block->count; i++) run_op(engine, ops + i, frame, -1);
+      const fptt_op *ops = engine->ops + block->first;
+      for (int32_t i = 0; i < block->count; i++) run_once(engine, ops + i, frame);
       continue;
     }
-    if (step >= 0) low = step, high = step + 1;
-    for (int32_t t = low; t < high; t++) {
-      int32_t at = block->turn > 0 ? t : high - 1 - (t - low);
-      for (int32_t i = 0; i < block->count; i++) run_op(engine, ops + i, frame, at);
-    }
+    loop l = {engine, block, frame, step < 0 ? 0 : step, step < 0 ? frame->steps : step + 1};
+    run_loop(&l);
   }
   return FPTT_OK;
 }

@@ -8,6 +8,7 @@
 
 #include "fptt.h"
 #include "kernels.h"
+#include "pool.h"
 
 /* cdef begin */
 #define FPTT_MOST_OPERANDS 17
@@ -48,6 +49,7 @@ typedef struct {
 /* Operations that run once (turn 0) or for every step, forwards (1) or backwards (-1). */
 typedef struct {
   int32_t first, count, turn;
+  int32_t by_rows; /* all of them work on each row alone, so threads can share the rows */
 } fptt_block;
 
 typedef struct {
@@ -117,7 +119,14 @@ typedef struct {
   int32_t *rows;          /* room for the steps of a part */
   uint32_t largest;       /* bits of the largest |value| that an update wrote since it was set */
   fptt_driver driver;
+  fptt_pool *pool; /* or NULL */
 } fptt_engine;
+
+/* Threads in a place of fptt_pool_bytes() bytes that the caller keeps; answers how many there are,
+ * with the caller's own. */
+size_t fptt_pool_bytes(void);
+int32_t fptt_pool_start(fptt_pool *pool, int32_t threads);
+void fptt_pool_stop(fptt_pool *pool);
 
 fptt_status fptt_run(fptt_engine *engine, int32_t routine, const fptt_frame *frame, int32_t step);
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -61,12 +62,15 @@ class Engine(Arena):
     Args:
         program: a verified program.
         arena: memory to use, see `Arena`.
+        threads: how many may share the work where it is large enough; the results are the same.
 
     Raises:
         InputError: a program in float64, or one with operations that the engine lacks.
     """
 
-    def __init__(self, program: Program, arena: NDArray[np.uint8] | None = None) -> None:
+    def __init__(
+        self, program: Program, arena: NDArray[np.uint8] | None = None, threads: int = 1
+    ) -> None:
         for dtype in (program.dtype, program.activation_dtype):
             if dtype == "float64":
                 raise InputError(
@@ -91,6 +95,12 @@ class Engine(Arena):
             routine.first, routine.count = first, count
         if "update" in program.routines:
             self._prepare_driver()
+        if threads > 1:
+            self._pool = ffi.new("char[]", lib.fptt_pool_bytes())
+            self._engine.pool = ffi.cast("fptt_pool *", self._pool)
+            lib.fptt_pool_start(self._engine.pool, threads)
+            # the memory stays until the threads have gone
+            weakref.finalize(self, _stop, self._pool)
 
     def _prepare_driver(self) -> None:
         program, driver, write = self.program, self._engine.driver, self._tables.write_operand
@@ -169,6 +179,10 @@ class Engine(Arena):
         c_batch.losses = ffi.cast("double *", losses.ctypes.data)
         status = lib.fptt_train(self._engine, c_batch, c_part, _SECONDS)
         return ffi.string(lib.fptt_status_name(status)).decode(), c_part[0]
+
+
+def _stop(pool: Any) -> None:
+    lib.fptt_pool_stop(ffi.cast("fptt_pool *", pool))
 
 
 def check(status: int) -> None:
