@@ -46,6 +46,14 @@ typedef struct {
   size_t stride;
 } fptt_rows;
 
+/* The factors of a product: x[n, inner] and a matrix whose lines are w_stride elements apart. */
+typedef struct {
+  size_t inner;
+  fptt_rows x;
+  const void *w;
+  size_t w_stride;
+} fptt_factors;
+
 /* A run of rows that lie at one distance: p and q are read side by side. */
 typedef struct {
   const void *p;

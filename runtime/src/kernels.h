@@ -13,9 +13,9 @@
 
 /* clang-format off */
 #define FPTT_KERNEL_LIST(K)                                                                       \
-  /* y[n, cols] = x[n, inner] w[inner, cols] + bias + start */                                    \
-  K(void, product, (size_t n, size_t inner, size_t cols, fptt_rows x, const void *w,              \
-                    size_t w_stride, const void *bias, fptt_rows start, fptt_rows y))             \
+  /* y[n, cols] = x[n, inner] w[inner, cols] + the same of `two` + bias + start; two.inner may be 0 */ \
+  K(void, product, (size_t n, size_t cols, fptt_factors one, fptt_factors two, const void *bias,  \
+                    fptt_rows start, fptt_rows y))                                                \
   /* y[n, cols] = x[n, inner] w[cols, inner]^T + bias + start */                                  \
   K(void, product_transposed, (size_t n, size_t inner, size_t cols, fptt_rows x, const void *w,   \
                                size_t w_stride, const void *bias, fptt_rows start, fptt_rows y))  \

@@ -4,6 +4,7 @@
  * sums stays in registers while the third dimension runs.
  *
  *   product              y[n, j]  = sum_k x[n, k] w[k, j]       tile: rows n x vectors of j
+ *                        (and a second such sum, for input and state of a recurrent layer)
  *   product_transposed   y[n, j]  = sum_k x[n, k] w[j, k]       tile: rows n x rows j; vectors of k
  *   gradient             g[k, j]  = sum_n p[n, k] q[n, j]       tile: rows k x vectors of j
  *
@@ -54,21 +55,13 @@ FPTT_INLINE void store_row(fptt_activation *to, fptt_vec sum, fptt_vec start, si
 
 /* -- product -------------------------------------------------------------------------------- */
 
-/* One tile; `some` lanes of the last vector count (FPTT_LANES: all). */
-FPTT_INLINE void product_tile(const int rows, const int vectors, size_t some, size_t inner,
-                              fptt_rows x, size_t row, const fptt_parameter *w, size_t w_stride,
-                              const fptt_parameter *bias, fptt_rows start, fptt_rows y,
-                              size_t column) {
-  fptt_vec sums[6][8];
-  const fptt_activation *in = fptt_row(x, row);
-  FPTT_UNROLL for (int v = 0; v < vectors; v++) {
-    fptt_vec first = {0};
-    if (bias && some == FPTT_LANES) first = FPTT_LOAD_P(bias + column + (size_t)v * FPTT_LANES);
-    if (bias && some != FPTT_LANES) first = FPTT_LOAD_SOME_P(bias + column, some);
-    FPTT_UNROLL for (int r = 0; r < rows; r++) sums[r][v] = first;
-  }
-  for (size_t k = 0; k < inner; k++) {
-    const fptt_parameter *line = w + k * w_stride + column;
+/* sums[r][v] += x[r, k] w[k, v] for all k, from `column` on; `some` lanes of the vector count
+ * (FPTT_LANES: all, of every vector). */
+FPTT_INLINE void product_rows(fptt_vec sums[6][8], const int rows, const int vectors, size_t some,
+                              fptt_factors f, size_t row, size_t column) {
+  const fptt_activation *in = fptt_row(f.x, row);
+  const fptt_parameter *line = (const fptt_parameter *)f.w + column;
+  for (size_t k = 0; k < f.inner; k++, line += f.w_stride) {
     fptt_vec across[8];
     if (some == FPTT_LANES) {
       FPTT_UNROLL for (int v = 0; v < vectors; v++) {
@@ -78,10 +71,24 @@ FPTT_INLINE void product_tile(const int rows, const int vectors, size_t some, si
       across[0] = FPTT_LOAD_SOME_P(line, some);
     }
     FPTT_UNROLL for (int r = 0; r < rows; r++) {
-      float number = FPTT_GET_A(in[(size_t)r * x.stride + k]);
+      float number = FPTT_GET_A(in[(size_t)r * f.x.stride + k]);
       FPTT_UNROLL for (int v = 0; v < vectors; v++) sums[r][v] += number * across[v];
     }
   }
+}
+
+FPTT_INLINE void product_tile(const int rows, const int vectors, size_t some, fptt_factors one,
+                              fptt_factors two, size_t row, const fptt_parameter *bias,
+                              fptt_rows start, fptt_rows y, size_t column) {
+  fptt_vec sums[6][8];
+  FPTT_UNROLL for (int v = 0; v < vectors; v++) {
+    fptt_vec first = {0};
+    if (bias && some == FPTT_LANES) first = FPTT_LOAD_P(bias + column + (size_t)v * FPTT_LANES);
+    if (bias && some != FPTT_LANES) first = FPTT_LOAD_SOME_P(bias + column, some);
+    FPTT_UNROLL for (int r = 0; r < rows; r++) sums[r][v] = first;
+  }
+  product_rows(sums, rows, vectors, some, one, row, column);
+  if (two.inner) product_rows(sums, rows, vectors, some, two, row, column);
   FPTT_UNROLL for (int r = 0; r < rows; r++) {
     FPTT_UNROLL for (int v = 0; v < vectors; v++) {
       size_t at = column + (size_t)v * FPTT_LANES;
@@ -97,21 +104,19 @@ FPTT_INLINE void product_tile(const int rows, const int vectors, size_t some, si
   }
 }
 
-void FPTT_KERNEL(product)(size_t n, size_t inner, size_t cols, fptt_rows x, const void *w,
-                          size_t w_stride, const void *bias, fptt_rows start, fptt_rows y) {
+void FPTT_KERNEL(product)(size_t n, size_t cols, fptt_factors one, fptt_factors two,
+                          const void *bias, fptt_rows start, fptt_rows y) {
   for (size_t row = 0, rows; row < n; row += rows) {
     size_t column = 0;
     rows = fptt_block(n - row);
-#define FPTT_TILE(R)                                                                               \
-  for (; column + FPTT_WIDE(R) * FPTT_LANES <= cols; column += FPTT_WIDE(R) * FPTT_LANES) {        \
-    product_tile(R, FPTT_WIDE(R), FPTT_LANES, inner, x, row, w, w_stride, bias, start, y, column); \
-  }                                                                                                \
-  for (; column + FPTT_LANES <= cols; column += FPTT_LANES) {                                      \
-    product_tile(R, 1, FPTT_LANES, inner, x, row, w, w_stride, bias, start, y, column);            \
-  }                                                                                                \
-  if (column < cols) {                                                                             \
-    product_tile(R, 1, cols - column, inner, x, row, w, w_stride, bias, start, y, column);         \
-  }
+#define FPTT_TILE(R)                                                                             \
+  for (; column + FPTT_WIDE(R) * FPTT_LANES <= cols; column += FPTT_WIDE(R) * FPTT_LANES) {      \
+    product_tile(R, FPTT_WIDE(R), FPTT_LANES, one, two, row, bias, start, y, column);            \
+  }                                                                                              \
+  for (; column + FPTT_LANES <= cols; column += FPTT_LANES) {                                    \
+    product_tile(R, 1, FPTT_LANES, one, two, row, bias, start, y, column);                       \
+  }                                                                                              \
+  if (column < cols) product_tile(R, 1, cols - column, one, two, row, bias, start, y, column);
     FPTT_WITH_ROWS(rows, FPTT_TILE)
 #undef FPTT_TILE
   }

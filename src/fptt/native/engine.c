@@ -7,7 +7,7 @@
 
 /* The kinds of operations that the engine knows. */
 #define FPTT_KIND_LIST(K)                                                                        \
-  K(affine) K(product) K(weight_gradient) K(bias_gradient) K(lstm_forward) K(lstm_backward)      \
+  K(affine) K(affine_sum) K(product) K(weight_gradient) K(bias_gradient) K(lstm_forward) K(lstm_backward)      \
   K(gru_forward) K(gru_backward) K(rnn_forward) K(rnn_backward) K(relu) K(relu_gradient)         \
   K(dropout) K(embedding) K(embedding_gradient) K(fill) K(copy) K(add) K(next_sequence)          \
   K(cross_entropy) K(auxiliary_cross_entropy) K(squared_error) K(update) K(fptt_update)          \
@@ -51,26 +51,57 @@ static fptt_rows rows_at(const call *c, int operand, const fptt_segment *segment
 
 /* -- products -------------------------------------------------------------------------------- */
 
+static fptt_factors factors(const call *c, const fptt_segment *s, int x, int w) {
+  const fptt_operand *weights = &c->op->operand[w];
+  fptt_factors f = {SIZE(x), ROWS(x), weights->base, (size_t)weights->stride};
+  return f;
+}
+
+static const fptt_factors no_factors;
+
 /* y = x w^T + bias + start. Weights are [outputs, inputs]; `transposed` ones lie in memory as
  * [inputs, outputs]. */
+static void affine(const call *c, const fptt_segment *s, int x, int w, const void *bias,
+                   fptt_rows start, fptt_rows y, size_t outputs) {
+  const fptt_factors f = factors(c, s, x, w);
+  if (c->op->operand[w].transposed) {
+    KERNEL->product(COUNT, outputs, f, no_factors, bias, start, y);
+  } else {
+    KERNEL->product_transposed(COUNT, f.inner, outputs, f.x, f.w, f.w_stride, bias, start, y);
+  }
+}
+
 static void run_affine(const call *c) {
   enum { X, W, BIAS, START, Y };
-  const fptt_operand *w = &c->op->operand[W];
+  for SEGMENTS(c, s) affine(c, s, X, W, FIXED(BIAS), ROWS(START), ROWS(Y), SIZE(Y));
+}
+
+/* y = x w^T + h v^T + bias + start */
+static void run_affine_sum(const call *c) {
+  enum { X, W, H, V, BIAS, START, Y };
+  const int together = c->op->operand[W].transposed && c->op->operand[V].transposed;
   for SEGMENTS(c, s) {
-    (w->transposed ? KERNEL->product : KERNEL->product_transposed)(
-        COUNT, SIZE(X), SIZE(Y), ROWS(X), w->base, (size_t)w->stride, FIXED(BIAS), ROWS(START),
-        ROWS(Y));
+    if (together) {
+      KERNEL->product(COUNT, SIZE(Y), factors(c, s, X, W), factors(c, s, H, V), FIXED(BIAS),
+                      ROWS(START), ROWS(Y));
+    } else {
+      affine(c, s, X, W, FIXED(BIAS), ROWS(START), ROWS(Y), SIZE(Y));
+      affine(c, s, H, V, NULL, ROWS(Y), ROWS(Y), SIZE(Y));
+    }
   }
 }
 
 /* dx = dy w + start */
 static void run_product(const call *c) {
   enum { DY, W, START, DX };
-  const fptt_operand *w = &c->op->operand[W];
   for SEGMENTS(c, s) {
-    (w->transposed ? KERNEL->product_transposed : KERNEL->product)(
-        COUNT, SIZE(DY), SIZE(DX), ROWS(DY), w->base, (size_t)w->stride, NULL, ROWS(START),
-        ROWS(DX));
+    const fptt_factors f = factors(c, s, DY, W);
+    if (c->op->operand[W].transposed) {
+      KERNEL->product_transposed(COUNT, f.inner, SIZE(DX), f.x, f.w, f.w_stride, NULL, ROWS(START),
+                                 ROWS(DX));
+    } else {
+      KERNEL->product(COUNT, SIZE(DX), f, no_factors, NULL, ROWS(START), ROWS(DX));
+    }
   }
 }
 
@@ -262,6 +293,10 @@ static void run_fill(const call *c) {
     size_t lines = y->index == FPTT_FIXED ? (size_t)y->runs : COUNT;
     for (size_t line = 0; line < lines; line++) {
       uint8_t *to = place(y, s) + line * (size_t)y->stride * (size_t)y->item_bytes;
+      if (bits == 0) {
+        memset(to, 0, SIZE(Y) * (size_t)y->item_bytes);
+        continue;
+      }
       for (size_t j = 0; j < SIZE(Y); j++) {
         if (y->item_bytes == 4) memcpy(to + 4 * j, &bits, 4);
         if (y->item_bytes == 2) memcpy(to + 2 * j, &(uint16_t){(uint16_t)bits}, 2);
@@ -571,8 +606,12 @@ static void run_loop(loop *l) {
   const fptt_op *ops = l->engine->ops + l->block->first;
   double work = 0; /* multiply-adds of a row and step: weights that are read */
   for (int32_t k = 0; k < l->block->count; k++) {
-    if (ops[k].kind == KIND_affine || ops[k].kind == KIND_product) {
+    if (ops[k].kind == KIND_affine || ops[k].kind == KIND_product ||
+        ops[k].kind == KIND_affine_sum) {
       work += (double)ops[k].operand[1].runs * ops[k].operand[1].length;
+    }
+    if (ops[k].kind == KIND_affine_sum) {
+      work += (double)ops[k].operand[3].runs * ops[k].operand[3].length;
     }
   }
   work *= (double)l->frame->rows[0] * (l->high - l->low);

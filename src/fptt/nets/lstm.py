@@ -70,10 +70,12 @@ class LSTM(Recurrent):
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
         gates = e.history("gates", 4 * self.hidden).at(0)
         h, c = self.state(e)
+        weight_ih, weight_hh, bias = map(e.parameter, ("weight_ih", "weight_hh", "bias"))
         e.emit(
-            "affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None], [gates]
+            "affine_sum",
+            [x, weight_ih.whole, h.at(before), weight_hh.whole, bias.whole, None],
+            [gates],
         )
-        e.emit("affine", [h.at(before), e.parameter("weight_hh").whole, None, gates], [gates])
         e.emit("lstm_forward", [gates, c.at(before)], [gates, c.at(0), h.at(0)])
 
     def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:

@@ -64,8 +64,10 @@ class RNN(Recurrent):
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
         a = e.history("a", self.hidden).at(0)
         (h,) = self.state(e)
-        e.emit("affine", [x, e.parameter("weight_ih").whole, e.parameter("bias").whole, None], [a])
-        e.emit("affine", [h.at(before), e.parameter("weight_hh").whole, None, a], [a])
+        weight_ih, weight_hh, bias = map(e.parameter, ("weight_ih", "weight_hh", "bias"))
+        e.emit(
+            "affine_sum", [x, weight_ih.whole, h.at(before), weight_hh.whole, bias.whole, None], [a]
+        )
         e.emit("rnn_forward", [a], [h.at(0)])
 
     def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:

@@ -13,6 +13,7 @@ from fptt.published import SEEDS_MEMORY_TOTAL
 if TYPE_CHECKING:
     from fptt.planning import MemoryComparison, PlanRow, WorkComparison
     from fptt.studies.demo import DemoRow
+    from fptt.studies.formats import RowsRow, SweepRow
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -197,6 +198,51 @@ def speakers(rows: Sequence[dict[str, Any]]) -> Table:
             f"{row['control_memory_bytes']:,}",
             f"{row['seconds']:.1f} s",
             style="bold" if row["speaker"] == "mean" else None,
+        )
+    return table
+
+
+def sweep(rows: Sequence[SweepRow]) -> Table:
+    """The sweep over K: one line a K, the formats side by side."""
+    names = list(dict.fromkeys(row.format for row in rows))
+    short = [name.removeprefix("bfloat16 ") for name in names]
+    table = _table(
+        "Four images of S-MNIST, a pixel a step, FPTT: loss over the parts of the last pass, training "
+        "memory, time of a pass; bfloat16 rounded to nearest and stochastically",
+        "K",
+        *(f"loss {name}" for name in short),
+        *(f"bytes {name}" for name in short[:1] + ["bfloat16"]),
+        *(f"ms {name}" for name in short),
+        left=0,
+    )
+    for k in dict.fromkeys(row.parts for row in rows):
+        found = {row.format: row for row in rows if row.parts == k}
+        table.add_row(
+            str(k),
+            *("NaN" if (loss := found[n].loss) is None else f"{loss:.4f}" for n in names),
+            *(f"{found[n].arena_bytes:,}" for n in names[:2]),
+            *(f"{1e3 * found[n].seconds:.1f}" for n in names),
+        )
+    return table
+
+
+def formats(rows: Sequence[RowsRow]) -> Table:
+    """MNIST by rows in three number formats."""
+    table = _table(
+        "MNIST by rows, FPTT with K = 4: accuracy on the test images",
+        "format",
+        "best",
+        "last epoch",
+        "bytes",
+        "time",
+    )
+    for row in rows:
+        table.add_row(
+            row.format,
+            f"{100 * max(row.accuracy):.2f} %",
+            f"{100 * row.accuracy[-1]:.2f} %",
+            f"{row.arena_bytes:,}",
+            f"{row.seconds:.1f} s",
         )
     return table
 

@@ -29,6 +29,20 @@ def affine(x: Array, w: Array, bias: Array | None, start: Array | None) -> Array
 
 
 @op(
+    "x:n,i w:o,i h:n,k v:o,k bias?:o start?:n,o -> y:n,o",
+    work=lambda d, attrs, given: _affine_work({**d, "i": d["i"] + d["k"]}, attrs, given),
+    main_class="MatMul-2",
+    in_place="start=y",
+    c_symbol="affine_sum",
+)
+def affine_sum(
+    x: Array, w: Array, h: Array, v: Array, bias: Array | None, start: Array | None
+) -> Array:
+    """y = x w^T + h v^T + bias + start: what input and state say to a recurrent layer."""
+    return multiply_add(x, w.T, bias, multiply_add(h, v.T, start))
+
+
+@op(
     "dy:n,o w:o,i start?:n,i -> dx:n,i",
     main_class="MatMul-1",
     in_place="start=dx",
