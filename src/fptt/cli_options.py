@@ -34,6 +34,18 @@ Dtype = Annotated[str, typer.Option(help="float32, float64 or bfloat16.")]
 ActivationDtype = Annotated[
     str | None, typer.Option(help="Type of activations.  [default: as --dtype]")
 ]
+Rounding = Annotated[
+    str, typer.Option(help="nearest, or with --dtype bfloat16 stochastic: of the weights.")
+]
+BackendName = Annotated[
+    str | None,
+    typer.Option(
+        "--backend", help="native or reference.  [default: native; reference for float64]"
+    ),
+]
+Threads = Annotated[
+    int, typer.Option(help="Threads that the engine may use; results do not depend on it.")
+]
 Alpha = Annotated[float, typer.Option(help="Strength of R(t).")]
 Beta = Annotated[float, typer.Option(help="Weight of new parameters in the running mean.")]
 Mode = Annotated[str, typer.Option(help="code or paper: the coefficient of lambda.")]
@@ -100,7 +112,9 @@ SeedsConfiguration = Annotated[
     ),
 ]
 Program = Annotated[bool, typer.Option("--program", help="Print the program, too.")]
-Table = Annotated[str, typer.Argument(help="fsdd: six speakers' digits.")]
+Table = Annotated[
+    str, typer.Argument(help="fsdd: six speakers' digits; sweep, formats: number formats.")
+]
 Quick = Annotated[bool, typer.Option("--quick", help="A short version, to see that it works.")]
 Seed = Annotated[int, typer.Option(help="Of weights, order and split.")]
 CheckpointDir = Annotated[

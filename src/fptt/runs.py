@@ -166,7 +166,7 @@ def program_for(
         net, rule, optimizer: as in `fptt.build`.
         batch: rows; contiguous text has its own number of streams instead.
         loss: "auxiliary" instead of the task's "last".
-        options: dtype, activation_dtype, clip, train, as in `fptt.build`.
+        options: dtype, activation_dtype, rounding, clip, train, as in `fptt.build`.
     """
     if loss is not None and (loss == "every_step") != (task.loss == "every_step"):
         raise InputError(f"task {task.name} has loss {task.loss!r}, which cannot be {loss!r}")
@@ -218,6 +218,8 @@ def run(
     *,
     epochs: int,
     seed: int = 0,
+    backend: str | None = None,
+    threads: int = 1,
     schedule: Schedule | None = None,
     out: Path | None = None,
     checkpoint: Path | None = None,
@@ -243,7 +245,7 @@ def run(
             load_model(out)
         except InputError:
             raise InputError(f"{out} exists and is no model; name another file") from None
-    trainer = Trainer(program, seed=seed)
+    trainer = Trainer(program, backend=backend, seed=seed, threads=threads)
     notes = {
         "task": task.name,
         "seed": seed,
