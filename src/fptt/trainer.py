@@ -213,7 +213,8 @@ class Trainer:
         program = self.program.keeping_gradients()
         if program is self.program:
             return self._parts
-        copy = Trainer(program, type(self.backend)(program), self.seed)
+        kind: Any = type(self.backend)
+        copy = Trainer(program, kind(program), self.seed)
         for buffer in program.buffers.values():
             if buffer.role in (*LEARNED, Role.FROZEN):
                 copy.backend.write(buffer.name, self.backend.read(buffer.name))

@@ -93,9 +93,8 @@ class Tables:
         updates = _of_routine(program, "update")
         #: constants so large that no update is safe unseen
         self.cautious = any(
-            float(op.attrs.get("alpha", 0)) > 1e3
-            or float(op.attrs.get("beta", 0)) > 1e6 * float(op.attrs.get("alpha", 1))
-            for op in updates
+            attrs.get("alpha", 0) > 1e3 or attrs.get("beta", 0) > 1e6 * attrs.get("alpha", 1)
+            for attrs in (_attrs(op) for op in updates)
         )
         self._watch(ops, updates)
         self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0, False)])
@@ -120,7 +119,7 @@ class Tables:
         for place, ref in enumerate((*op.inputs, *op.outputs)):
             if ref is not None:
                 self.write_operand(to.operand[place], ref)
-        attrs = dict(op.attrs)
+        attrs = _attrs(op)
         _write_rule(to.rule, attrs)
         if "tensor" in attrs:
             theta = op.inputs[0]
@@ -168,6 +167,11 @@ def _lines(inner: tuple[int, ...], full: tuple[int, ...], transposed: bool) -> t
         return 1, length, length
     runs, length = (inner[1], inner[0]) if transposed else (inner[0], inner[1])
     return runs, length, full[0] if transposed else full[1]
+
+
+def _attrs(op: Op) -> dict[str, Any]:
+    """The attributes; the op table says which types they have."""
+    return dict(op.attrs)
 
 
 def _of_routine(program: Program, name: str) -> list[Op]:

@@ -81,7 +81,7 @@ class PartRunner:
             if status == "FPTT_STATE_NOT_FINITE":
                 self._require_finite_carry(frame)
             part += 1
-        return losses[~np.isnan(losses)].tolist()
+        return [float(loss) for loss in losses if not np.isnan(loss)]
 
     def _run_sorted(self, batch: Batch, *, update: bool) -> Iterator[tuple[Frame, float | None]]:
         assert batch.y is not None
