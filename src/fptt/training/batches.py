@@ -48,8 +48,28 @@ def as_array(name: str, values: ArrayLike) -> Array:
         ) from None
 
 
-def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, features]") -> Array:
-    """The input as an array of the program's kind; `axes` names its dimensions in messages."""
+def _first_not_finite(array: Array) -> list[int] | None:
+    """Index of the first NaN or Inf; looks at some rows at a time, to need little memory."""
+    some = max(1, 2**20 // max(1, array[:1].size))
+    for low in range(0, len(array), some):
+        finite = np.isfinite(array[low : low + some])
+        if not finite.all():
+            first, *others = (int(i) for i in np.argwhere(~finite)[0])
+            return [low + first, *others]
+    return None
+
+
+def check_input(
+    program: Program,
+    x: ArrayLike,
+    *,
+    axes: str = "[batch, steps, features]",
+    first: int = 0,
+) -> Array:
+    """The input as an array of the program's kind.
+
+    `axes` names its dimensions in messages, and `first` is the number of its first row there.
+    """
     net, array = program.net, as_array("x", x)
     names = axes.strip("[]").split(", ")
     if net.tokens:
@@ -74,8 +94,8 @@ def check_input(program: Program, x: ArrayLike, *, axes: str = "[batch, steps, f
     kind = np.float64 if program.dtype == "float64" else np.float32
     with np.errstate(over="ignore"):  # what is too large becomes Inf
         array = array.astype(kind, copy=False)
-    if not np.isfinite(array).all():
-        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+    if where := _first_not_finite(array):
+        where[0] += first
         raise InputError(
             f"x contains NaN, Inf or more than {kind.__name__} holds, first at index {where}; "
             "clean the data before training"
@@ -118,8 +138,7 @@ def check_target(
             f'loss="{program.schedule.name}" with mse takes numbers of shape '
             f"{[*shape, classes]}"
         )
-    if not np.isfinite(array).all():
-        where = [int(i) for i in np.argwhere(~np.isfinite(array))[0]]
+    if where := _first_not_finite(array):
         raise InputError(f"y contains NaN or Inf, first at index {where}")
     return array.astype(np.float64, copy=False)
 
@@ -144,14 +163,17 @@ def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:
 
 def check_data(program: Program, x: Array, y: Array, lengths: Array | None) -> None:
     """InputError if any of many sequences is not what the program takes."""
-    checked = check_input(program, x)
-    targets = check_target(program, y, checked.shape[:2])
+    # converted some rows at a time: a copy of all the data could be more than there is room for
+    some = max(1, 2**20 // max(1, x[:1].size))
+    for low in range(0, len(x), some):
+        check_input(program, x[low : low + some], first=low)
+    targets = check_target(program, y, x.shape[:2])
     if targets.dtype == np.int32 and not (targets >= 0).any():
         raise InputError("y has no target: all its labels are -1")
-    check_lengths(lengths, *checked.shape[:2])
-    if checked.shape[1] > program.steps:
+    check_lengths(lengths, *x.shape[:2])
+    if x.shape[1] > program.steps:
         raise InputError(
-            f"x has {checked.shape[1]} steps; the program was built for at most {program.steps}"
+            f"x has {x.shape[1]} steps; the program was built for at most {program.steps}"
         )
 
 
