@@ -116,6 +116,7 @@ class Tables:
         indices = {ref.index for ref in op.refs if ref.has_rows}
         deciding = next((i for i in ("all", "last", "step") if i in indices), "whole")
         to.mode = _INDEX[deciding]
+        to.after_first = op.after_first
         for place, ref in enumerate((*op.inputs, *op.outputs)):
             if ref is not None:
                 self.write_operand(to.operand[place], ref)

@@ -592,6 +592,7 @@ static void run_rows(void *context, int32_t number, int32_t of) {
     const fptt_segment segment = {t, first, end - first};
     if (segment.rows <= 0) continue;
     for (int32_t k = 0; k < l->block->count; k++) {
+      if (ops[k].after_first && t == 0) continue;
       call c = {l->engine, ops + k, l->frame, &segment, 1};
       runners[ops[k].kind](&c);
     }

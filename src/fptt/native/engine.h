@@ -40,6 +40,7 @@ typedef struct {
 typedef struct {
   int32_t kind;
   int32_t mode; /* the index that decides over the rows of the operation */
+  int32_t after_first; /* not at the first step of a part */
   fptt_operand operand[FPTT_MOST_OPERANDS];
   fptt_update_rule rule;
   uint32_t tensor, first_element; /* for stochastic rounding, see fptt_learned */

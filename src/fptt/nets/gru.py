@@ -104,8 +104,9 @@ class GRU(Recurrent):
             e.emit(
                 "product", [gates.cols(0, 3 * h_size), e.parameter("weight_ih").whole, start], [dx]
             )
-        e.emit("product", [gates.cols(0, 2 * h_size), weight_rz, dh], [dh])
-        e.emit("product", [gates.cols(3 * h_size, 4 * h_size), weight_n, dh], [dh])
+        d_rz, d_q = gates.cols(0, 2 * h_size), gates.cols(3 * h_size, 4 * h_size)
+        e.emit("product", [d_rz, weight_rz, dh], [dh], after_first=True)
+        e.emit("product", [d_q, weight_n, dh], [dh], after_first=True)
 
     def parameter_gradients(self, e: Layout, x: Ref) -> None:
         h_size = self.hidden

@@ -83,9 +83,18 @@ class Layout(Protocol):
         """A scratch buffer [batch, width]."""
 
     def emit(
-        self, kind: str, inputs: Sequence[Ref | None], outputs: Sequence[Ref], **attrs: object
+        self,
+        kind: str,
+        inputs: Sequence[Ref | None],
+        outputs: Sequence[Ref],
+        *,
+        after_first: bool = False,
+        **attrs: object,
     ) -> None:
-        """Appends one operation to the routine that is being written."""
+        """Appends one operation to the routine that is being written.
+
+        With `after_first` it runs only at the steps after the first one of a part.
+        """
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,8 @@ class LSTM(Recurrent):
         e.emit("lstm_backward", [gates, c.at(-1), c.at(0), dh, dc], [gates, dc])
         if dx is not None:
             e.emit("product", [gates, e.parameter("weight_ih").whole, start], [dx])
-        e.emit("product", [gates, e.parameter("weight_hh").whole, None], [dh])
+        weight_hh = e.parameter("weight_hh").whole
+        e.emit("product", [gates, weight_hh, None], [dh], after_first=True)
 
     def parameter_gradients(self, e: Layout, x: Ref) -> None:
         da = e.history("gates", 4 * self.hidden).all()

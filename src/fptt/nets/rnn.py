@@ -80,7 +80,8 @@ class RNN(Recurrent):
         e.emit("rnn_backward", [h.at(0), dh], [a])
         if dx is not None:
             e.emit("product", [a, e.parameter("weight_ih").whole, start], [dx])
-        e.emit("product", [a, e.parameter("weight_hh").whole, None], [dh])
+        weight_hh = e.parameter("weight_hh").whole
+        e.emit("product", [a, weight_hh, None], [dh], after_first=True)
 
     def parameter_gradients(self, e: Layout, x: Ref) -> None:
         da = e.history("a", self.hidden).all()

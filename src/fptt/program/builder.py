@@ -169,12 +169,14 @@ class Builder:
         kind: str,
         inputs: Sequence[Ref | None],
         outputs: Sequence[Ref | None],
+        *,
+        after_first: bool = False,
         **attrs: object,
     ) -> None:
         """Appends one operation."""
         target = self._body if self._loop is None else self._loop
         assert target is not None, "emit outside a routine"
-        target.append(Op(kind, tuple(inputs), tuple(outputs), attrs))
+        target.append(Op(kind, tuple(inputs), tuple(outputs), attrs, after_first))
 
     # -- values ------------------------------------------------------------------------------
 

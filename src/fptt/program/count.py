@@ -113,8 +113,8 @@ def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[
     """Every operation of a part with its number of rows, and how often it runs with these."""
     for item in program.routines[routine].body:
         if isinstance(item, Loop):
-            for rows, steps in Counter(frame.rows).items():
-                for op in item.body:
+            for op in item.body:
+                for rows, steps in Counter(frame.rows[op.after_first :]).items():
                     yield op, rows, steps
         else:
             all_steps = any(ref.index == "all" for ref in item.refs)

@@ -197,12 +197,21 @@ class Ref:
 
 @dataclass(frozen=True)
 class Op:
-    """One operation of the op table."""
+    """One operation of the op table.
+
+    Attributes:
+        kind: its name there.
+        inputs, outputs: operands in the order of its signature, None for those that are absent.
+        attrs: constants.
+        after_first: in a loop, only at the steps after the first one of the part. Nothing flows
+            into the part before, so the gradient of the state that came from there is not needed.
+    """
 
     kind: str
     inputs: tuple[Ref | None, ...]
     outputs: tuple[Ref | None, ...]
     attrs: Mapping[str, object] = field(default_factory=dict)
+    after_first: bool = False
 
     @property
     def refs(self) -> Iterator[Ref]:

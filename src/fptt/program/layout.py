@@ -55,7 +55,9 @@ class LayerLayout:
         kind: str,
         inputs: Sequence[Ref | None],
         outputs: Sequence[Ref | None],
+        *,
+        after_first: bool = False,
         **attrs: object,
     ) -> None:
         """Appends one operation to the routine that is being written."""
-        self._builder.emit(kind, inputs, outputs, **attrs)
+        self._builder.emit(kind, inputs, outputs, after_first=after_first, **attrs)

@@ -49,4 +49,5 @@ def _op(op: Op) -> str:
     outputs = ", ".join("-" if ref is None else str(ref) for ref in op.outputs)
     inputs = ["-" if ref is None else str(ref) for ref in op.inputs]
     attrs = [f"{name}={value!r}" for name, value in op.attrs.items()]
-    return f"{outputs} = {op.kind}({', '.join(inputs + attrs)})"
+    when = "if t > 0: " if op.after_first else ""
+    return f"{when}{outputs} = {op.kind}({', '.join(inputs + attrs)})"

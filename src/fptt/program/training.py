@@ -34,6 +34,11 @@ class Product:
     operands: tuple[Ref | None, ...]
     rows: tuple[int, int] | None
 
+    @property
+    def attrs(self) -> dict[str, Any]:
+        """What the update must know of these rows."""
+        return {"first_row": self.rows[0]} if self.rows else {}
+
     def of(self, ref: Ref | None, theta: Buffer) -> Ref | None:
         """These rows of what is shaped like the parameter; anything else as it is."""
         if ref is None or self.rows is None or ref.buffer.inner != theta.inner:
@@ -105,6 +110,8 @@ class TrainingBuilder(Builder):
         kind: str,
         inputs: Sequence[Ref | None],
         outputs: Sequence[Ref | None],
+        *,
+        after_first: bool = False,
         **attrs: object,
     ) -> None:
         """Appends an operation; where a gradient has no memory, its products become part of the
@@ -116,7 +123,7 @@ class TrainingBuilder(Builder):
             return
         gradient = next((ref for ref in inputs if ref and ref.buffer.name in self._applied), None)
         if gradient is None:
-            super().emit(kind, inputs, outputs, **attrs)
+            super().emit(kind, inputs, outputs, after_first=after_first, **attrs)
             return
         theta, rest = inputs[0], [ref for ref in inputs[1:] if ref is not gradient]
         assert theta is not None, "an update without a parameter"
@@ -130,7 +137,8 @@ class TrainingBuilder(Builder):
                     *(piece.of(ref, theta.buffer) for ref in rest),
                 ],
                 [*(piece.of(ref, theta.buffer) for ref in outputs), *tile],
-                **attrs | ({"first_row": piece.rows[0]} if piece.rows else {}),
+                after_first=after_first,
+                **{**attrs, **piece.attrs},
             )
 
     @property

@@ -116,6 +116,15 @@ def steps(program: Program, site: Site) -> None:
             )
 
 
+def first_step(program: Program, site: Site) -> None:
+    """Only a loop backwards may leave its last turn, the first step, out."""
+    _, op, loop = site
+    if op.after_first and not (loop and loop.reverse):
+        raise VerificationError(
+            "first step", _where(site), "every step outside of loops backwards", "after_first"
+        )
+
+
 def shapes(program: Program, site: Site) -> None:
     spec = table()[site[1].kind]
     sizes: dict[str, int] = {}
@@ -321,6 +330,7 @@ OP_RULES: tuple[Callable[[Program, Site], None], ...] = (
     declared,
     ranges,
     steps,
+    first_step,
     shapes,
     same_rows,
     number_types,

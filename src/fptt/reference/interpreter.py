@@ -39,7 +39,8 @@ class Interpreter(Arena):
                 steps = range(frame.steps) if step is None else (step,)
                 for t in reversed(steps) if item.reverse else steps:
                     for op in item.body:
-                        self._execute(op, frame, t)
+                        if t > 0 or not op.after_first:
+                            self._execute(op, frame, t)
 
     def update_is_safe(self, frame: Frame) -> bool:
         """Nothing is known beforehand."""

@@ -43,9 +43,14 @@ class Emitter(Protocol):
         kind: str,
         inputs: Sequence[Ref | None],
         outputs: Sequence[Ref | None],
+        *,
+        after_first: bool = False,
         **attrs: object,
     ) -> None:
-        """Appends one operation to the routine that is being written."""
+        """Appends one operation to the routine that is being written.
+
+        In a loop, one with `after_first` runs only at the steps after the first one of a part.
+        """
 
 
 class SourceEmitter(Emitter, Protocol):
