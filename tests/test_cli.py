@@ -785,38 +785,39 @@ def _keys(text):
 
 def test_how_documented_keys_are_read():
     assert documented(cli.demo)[0]["rows"].keys() == {
-        *("rule", "parts", "accuracy", "memory_bytes", "arena_bytes", "seconds")
+        *("rule", "parts", "lr", "epochs", "label_every", "new_before", "new_after", "old_before"),
+        *("old_after", "updates", "memory_bytes", "arena_bytes", "seconds"),
+        "seconds_per_sequence",
     }
     assert [set(found) for found in documented(cli.plan)][1] == {"memory", "work"}
 
 
 @pytest.fixture
 def tiny_demo(monkeypatch):
-    tiny = demo.DemoSettings(runs=(("BPTT", 1), ("FPTT", 4), ("TBPTT", 4)), epochs=1, batch=50)
-    whole = demo.load
+    runs = (demo.Run("FPTT", 28, 0.01, 1, 28), demo.Run("TBPTT", 28, 0.01, 1, 28))
+    tiny = demo.DemoSettings(runs=runs, learn=1, judge=1, old=1)
     monkeypatch.setattr(demo, "DemoSettings", lambda: tiny)
-    monkeypatch.setattr(demo, "load", lambda *a, **k: whole(*a, **k, limit=100))
 
 
 def test_json_of_demo(fptt_json, tiny_demo):
     document = fptt_json("demo")
     (keys,) = documented(cli.demo)
     assert set(document) == set(keys)
-    assert [set(row) for row in document["rows"]] == [set(keys["rows"])] * 3
+    assert [set(row) for row in document["rows"]] == [set(keys["rows"])] * 2
     assert [(row["rule"], row["parts"]) for row in document["rows"]] == [
-        ("BPTT", 1),
-        ("FPTT", 4),
-        ("TBPTT", 4),
+        ("FPTT", 28),
+        ("TBPTT", 28),
     ]
-    assert document["trade"].startswith("FPTT in 4 parts trains in ")
+    assert document["summary"].startswith("The model reads ")
 
 
 def test_demo_in_words(fptt_cli, tiny_demo):
     out, err = fptt_cli("demo")
     *table, sentence = out.splitlines()
-    rows = [line.split() for line in table if re.match(r" *T?[BF]PTT ", line)]
-    assert [row[:2] for row in rows] == [["BPTT", "1"], ["FPTT", "4"], ["TBPTT", "4"]]
-    assert sentence.startswith("FPTT in 4 parts trains in ") and "points of accuracy" in sentence
+    rows = [line.split() for line in table if re.match(r" *(T?[BF]PTT|before) ", line)]
+    assert [row[0] for row in rows] == ["before", "FPTT", "TBPTT"]
+    assert [row[1] for row in rows[1:]] == ["28", "28"]
+    assert sentence.startswith("The model reads ") and " in 28 parts, in 1,434,320 " in sentence
     assert err == ""
 
 

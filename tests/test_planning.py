@@ -1,7 +1,6 @@
-"""Plans before anything runs: sweeps, the seeds' configuration, and what the demo claims."""
+"""Plans before anything runs: sweeps, the seeds' configuration."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -9,9 +8,6 @@ import pytest
 import fptt
 from fptt import planning, published
 from fptt.planning import plan_row, sweep
-from fptt.report import tables
-from fptt.studies import demo
-from fptt.studies.demo import DemoRow, DemoSettings, run_demo, trade
 
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 48)
 
@@ -227,109 +223,3 @@ def test_the_work_comparison_says_true_numbers(seeds):
     assert "6 and 8 against their 5 and 8" in logic.why
     assert logic.seeds[0] / per_number == pytest.approx(5, abs=0.05)
     assert logic.seeds[1] / per_number == pytest.approx(8, abs=0.05)
-
-
-# --- the demo ----------
-
-
-@pytest.fixture
-def few_images(monkeypatch):
-    """The demo's data cut down to 200 and 100 images."""
-    whole = demo.load
-    monkeypatch.setattr(demo, "load", lambda *a, **k: whole(*a, **k, limit=200))
-
-
-def demo_row(rule, parts, accuracy, arena, seconds):
-    return DemoRow(rule, parts, accuracy, {"activation": arena}, arena, seconds)
-
-
-COMPARED = (
-    "The parts save activations; lambda and the running mean are the price of R(t). Every rule saw "
-    "every image equally often, from the same weights; with K parts there are K updates a batch. "
-    "One seed: differences below a point or so are chance."
-)
-
-
-def test_the_demo_s_sentence_with_two_clauses():
-    rows = [
-        demo_row("BPTT", 1, 0.90, 1_000_000, 10.0),
-        demo_row("FPTT", 2, 0.95, 600_000, 12.0),
-        demo_row("FPTT", 4, 0.87, 350_000, 15.0),
-        demo_row("FPTT", 28, 0.85, 1_200_000, 5.0),
-        demo_row("TBPTT", 4, 0.89, 300_000, 9.0),
-    ]
-    assert trade(rows) == (
-        "FPTT in 2 parts trains in 600,000 bytes where BPTT needs 1,000,000 (40 % less), for +5.0 "
-        "points of accuracy and 1.2 times the time; FPTT in 4 parts trains in 350,000 bytes where "
-        "BPTT needs 1,000,000 (65 % less), for -3.0 points of accuracy and 1.5 times the time "
-        "(without lambda and the running mean: 300,000 bytes, -1.0 points). " + COMPARED
-    )
-
-
-def test_the_demo_s_sentence_where_the_best_is_the_smallest():
-    rows = [demo_row("BPTT", 1, 0.9, 1000, 10.0), demo_row("FPTT", 2, 0.8, 1100, 5.0)]
-    assert trade(rows) == (
-        "FPTT in 2 parts trains in 1,100 bytes where BPTT needs 1,000 (10 % more), for -10.0 "
-        "points of accuracy and 0.5 times the time. " + COMPARED
-    )
-
-
-def test_the_demo_states_true_numbers(few_images):
-    calls = []
-    settings = DemoSettings(runs=(("BPTT", 1), ("FPTT", 7), ("FPTT", 28)), epochs=1, batch=50)
-    rows = run_demo(settings, on_progress=lambda *a: calls.append(a))
-    assert calls == [("BPTT K=1", 1, 1), ("FPTT K=7", 1, 1), ("FPTT K=28", 1, 1)]
-    net = fptt.Network([fptt.LSTM(28, 128), fptt.Linear(128, 10)])
-    for row, rule in zip(rows, [fptt.BPTT(), fptt.FPTT(parts=7), fptt.FPTT(parts=28)], strict=True):
-        program = fptt.build(net, rule, fptt.SGD(0.5, 0.9), steps=28, batch=50, clip=1.0)
-        memory = program.memory()
-        assert row.arena_bytes == memory.arena_bytes
-        assert dict(row.memory_bytes) == dict(memory.categories)
-        assert 0 <= row.accuracy <= 1 and row.seconds > 0
-    sentence = trade(rows)
-    bptt, by_parts = rows[0], {row.parts: row for row in rows}
-    clauses = re.findall(
-        r"FPTT in (\d+) parts trains in ([\d,]+) bytes where BPTT needs ([\d,]+) \((\d+) % less\), "
-        r"for ([+-][\d.]+) points of accuracy and ([\d.]+) times the time",
-        sentence,
-    )
-    assert clauses
-    assert sentence.endswith(COMPARED)
-    for parts, ours, theirs, percent, points, times in clauses:
-        row = by_parts[int(parts)]
-        assert int(ours.replace(",", "")) == row.arena_bytes
-        assert int(theirs.replace(",", "")) == bptt.arena_bytes
-        assert int(percent) == round(100 * (1 - row.arena_bytes / bptt.arena_bytes))
-        assert float(points) == pytest.approx(100 * (row.accuracy - bptt.accuracy), abs=0.051)
-        assert float(times) == pytest.approx(row.seconds / bptt.seconds, abs=0.051)
-    named = {int(clause[0]) for clause in clauses}
-    as_good = [row for row in rows[1:] if row.accuracy >= bptt.accuracy - 0.01]
-    kept = (
-        min(as_good, key=lambda row: row.arena_bytes)
-        if as_good
-        else max(rows[1:], key=lambda row: row.accuracy)
-    )
-    assert named == {kept.parts, 28}
-
-
-def test_the_demo_repeats_itself_apart_from_the_time(few_images):
-    settings = DemoSettings(runs=(("BPTT", 1), ("FPTT", 28)), epochs=2, batch=20)
-    one, two = run_demo(settings), run_demo(settings)
-    assert [row.accuracy for row in one] == [row.accuracy for row in two]
-    other = run_demo(DemoSettings(runs=(("BPTT", 1), ("FPTT", 28)), epochs=2, batch=20, seed=1))
-    assert [row.accuracy for row in one] != [row.accuracy for row in other]
-
-
-def test_the_demo_s_table_leaves_nothing_out():
-    """The groups of a row add up to all categories."""
-    program = fptt.build(
-        NETWORKS["LSTM"], fptt.FPTT(parts=4), fptt.SGD(0.1, 0.9), steps=28, batch=2, clip=1.0
-    )
-    memory = program.memory()
-    row = DemoRow("FPTT", 4, 0.5, memory.categories, memory.arena_bytes, 1.0)
-    table = tables.demo([row])
-    cells = [list(column.cells)[0] for column in table.columns]  # noqa: RUF015
-    numbers = [int(cell.replace(",", "")) for cell in cells[3:-2]]
-    assert sum(numbers) == sum(memory.categories.values())
-    assert cells[:3] == ["FPTT", "4", "50.0 %"]
-    assert cells[-2:] == [f"{memory.arena_bytes:,}", "1.0 s"]
