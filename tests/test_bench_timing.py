@@ -4,6 +4,7 @@ import gc
 
 import pytest
 
+from fptt.bench import timing
 from fptt.bench.timing import Timing, interleaved
 
 
@@ -50,6 +51,42 @@ def test_short_functions_are_called_more_often():
     assert times["short"] == Timing(0.25, 0.25, 0.25, rounds=2, calls=4)
     assert times["long"] == Timing(3, 3, 3, rounds=2, calls=1)
     assert "".join(world.calls) == "s" + "ssss" + "LL" + "ssssL" * 2
+
+
+@pytest.mark.parametrize(("most_s", "rounds"), [(0, 3), (3, 3), (4.5, 5), (100, 9)])
+def test_no_round_begins_late(most_s, rounds):
+    times = interleaved({"a": (world := World()).takes("a", 1)}, 9, 0, most_s, world.clock)
+    assert times["a"].rounds == rounds
+
+
+def test_settling_takes_no_time():
+    world = World()
+
+    def settle():
+        world.calls.append("-")
+        world.now += 100
+
+    functions = {"a": world.takes("a", 1), "b": world.takes("b", 2)}
+    times = interleaved(functions, rounds=2, clock=world.clock, settle=settle)
+    assert "".join(world.calls) == "aabb" + "-a-b" * 2
+    assert (times["a"].median, times["b"].median) == (1, 2)
+
+
+@pytest.mark.parametrize(("work", "glances"), [([], 1), ([0.5], 2), ([0.5] * 3, 4)])
+def test_waiting_until_idle(monkeypatch, work, glances):
+    slept, left, worked = [], list(work), [0.0]
+
+    def sleep(seconds):
+        slept.append(seconds)
+        worked[0] += left.pop() if left else 0
+
+    monkeypatch.setattr(timing.time, "sleep", sleep)
+    monkeypatch.setattr(timing.time, "process_time", lambda: worked[0])
+    timing.until_idle(most_s=60)
+    assert len(slept) == glances
+    slept.clear()
+    timing.until_idle(most_s=0)
+    assert not slept
 
 
 def test_one_round():

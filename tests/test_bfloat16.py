@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from programs import cases, examples, random_batch, trainer_on
 
 import fptt
-from fptt.program.ops import spec
 from fptt.program.bfloat16 import from_bits, to_bits
+from fptt.program.ops import spec
 from fptt.reference.interpreter import Interpreter, _place
 
 ALL_PATTERNS = np.arange(2**16, dtype=np.uint16)

@@ -20,7 +20,7 @@ from fptt.storage.modelfile import load_model
 from fptt.studies import demo
 
 SOURCE = Path(fptt.__file__).parents[1]
-COMMANDS = ["demo", "train", "eval", "plan", "reproduce"]
+COMMANDS = ["demo", "train", "eval", "plan", "reproduce", "bench"]
 SMALL = ["--hidden", "4", "--epochs", "1", "--batch", "8"]
 
 
@@ -683,12 +683,19 @@ WITHOUT_EFFECT = {
     "embedding": (["train", "--task", "add", "--embedding", "3"], "task add"),
     "hidden": (["plan", "--model", "m", "--hidden", "3"], "--model"),
     "batch": (["plan", "--seeds-configuration", "--batch", "3"], "--seeds-configuration"),
+    "parts": (["bench", "--sizes", "--parts", "3"], "--sizes"),
+    "against": (["bench", "--memory", "--against", "none"], "--memory"),
+    "momentum of bench": (
+        ["bench", "--optimizer", "adam", "--momentum", "0", "--against", "none"],
+        "--optimizer adam",
+    ),
 }
 
 
 @pytest.mark.parametrize("name", WITHOUT_EFFECT)
 def test_options_without_effect_are_refused(refused, name):
     arguments, because = WITHOUT_EFFECT[name]
+    name = name.split()[0]
     refused(f"--{name} has no effect with {because}; leave it out", *arguments)
 
 

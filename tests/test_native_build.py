@@ -3,8 +3,10 @@
 import re
 from pathlib import Path
 
+import pytest
+
 import fptt
-from fptt.native import ffi, lib
+from fptt.native._engine import ffi, lib
 from fptt.native.build_ffi import declarations
 
 
@@ -12,8 +14,9 @@ def test_one_version():
     assert ffi.string(lib.fptt_version()).decode() == fptt.__version__
 
 
-def test_python_sees_what_the_header_declares():
-    header = Path(fptt.__file__).parent / "native" / "engine.h"
+@pytest.mark.parametrize("header", ["engine.h", "bench.h"])
+def test_python_sees_what_the_header_declares(header):
+    header = Path(fptt.__file__).parent / "native" / header
     names = re.findall(r"(\w+)\(", declarations(header.read_text()))
     assert names
     assert set(names) <= set(dir(lib))

@@ -460,6 +460,102 @@ def _reproduce_formats(
         show(tables.formats(judged))
 
 
+@app.command(epilog="Example: fptt bench --batch 1,4 --parts 28 --against torch,jax")
+def bench(
+    context: typer.Context,
+    cell: given.BenchCells = "lstm",
+    layers: given.BenchLayers = "1",
+    hidden: given.BenchHidden = "128",
+    batch: given.BenchBatch = None,
+    parts: given.BenchParts = None,
+    sizes: given.BenchSizes = False,
+    steps: given.Steps = 784,
+    rule: given.RuleName = "fptt",
+    optimizer: given.OptimizerName = "sgd",
+    momentum: given.Momentum = 0.9,
+    threads: given.Threads = 1,
+    against: given.Against = None,
+    rounds: given.Rounds = None,
+    seconds: given.Seconds = None,
+    memory: given.BenchMemory = False,
+    quick: given.Quick = False,
+    as_json: given.Json = False,
+) -> None:
+    """Time of training one batch beside PyTorch's and JAX's, share of the peak, time by block.
+
+    All sides train the same network on the same batch in this process, in turns, and begin with the
+    same parameters; that these are the same after the first batch is checked (distance: the largest
+    relative difference). Seconds are medians, low and high their quartiles; they say little where
+    cpu_share, the time on a processor per second, is below the number of threads. torch_s: nn.LSTM
+    (GRU, RNN) on whole parts; torch_best_s: the faster of that and a loop over the steps,
+    torch_form. ratio: torch_s / fptt_s, above 1 where fptt is faster. peak_share: FLOP of the
+    matrix products per second, beside a loop of multiply-adds in registers. floor_s: the least time
+    for the products and for the weights and the state of learning that must pass the caches, at the
+    speeds measured in the same run. forward_s, backward_s, update_s: of the routines; shares: of
+    time where the weight gradients are products of their own and count as backward.
+    docs/performance.md says how to read it.
+
+    JSON: a list of {cell, layers, hidden, batch, parts, steps, threads, rule, optimizer, momentum,
+    inputs, outputs, isa, rounds, cpu_share, fptt_s, fptt_low_s, fptt_high_s, torch_s, torch_low_s,
+    torch_high_s, ratio, torch_form, torch_best_s, best_ratio, jax_s, jax_low_s, jax_high_s,
+    jax_ratio, distance, gflops, peak_gflops, peak_share, read_gbs, rewrite_gbs, part_flop,
+    part_read_bytes, part_rewritten_bytes, floor_s, floor_share, forward_s, forward_floor_s,
+    backward_s, backward_floor_s, update_s, update_floor_s, logic_share, forward_share,
+    backward_share}, null for peers that did not train; with --memory of {cell, layers, hidden,
+    batch, parts, steps, threads, rule, optimizer, momentum, inputs, outputs, peak_bytes,
+    import_bytes, arena_bytes, data_bytes, over_bytes}.
+    """
+    from fptt.bench.cases import cases
+    from fptt.report import tables
+
+    fixed = ("cell", "layers", "hidden", "batch", "parts")
+    given.without_effect(context, "--sizes", fixed if sizes else ())
+    given.without_effect(context, "--memory", ("against", "rounds", "seconds") if memory else ())
+    given.without_effect(context, "--optimizer adam", ("momentum",) if optimizer == "adam" else ())
+    chosen = cases(
+        cell.split(","),
+        given.number_list(layers, "--layers"),
+        given.number_list(hidden, "--hidden"),
+        None if batch is None else given.number_list(batch, "--batch"),
+        None if parts is None else given.number_list(parts),
+        steps=steps,
+        threads=threads,
+        rule=rule,
+        optimizer=optimizer,
+        momentum=momentum,
+        sizes=sizes,
+        quick=quick,
+    )
+    with progress() as bar:
+        line = bar.add_task("measuring", total=len(chosen) + 1, note="")
+
+        def advance(name: str) -> None:
+            bar.update(line, advance=1, note=name)
+
+        if memory:
+            from fptt.bench.memory import measure_memory
+
+            rows = measure_memory(chosen, advance)
+        else:
+            from fptt.bench.speed import QUIET, effort, measure_all
+
+            rows = measure_all(
+                chosen, given.peers(against), effort(rounds, seconds, quick=quick), advance
+            )
+            share = min(row["cpu_share"] for row in rows)
+            if share < QUIET:
+                notes.print(
+                    f"this machine was busy: the measurement had {100 * share:.0f} % of a core; "
+                    "repeat it when nothing else runs",
+                    soft_wrap=True,
+                )
+    if as_json:
+        print_json(rows)
+    else:
+        for part in (tables.bench_memory if memory else tables.bench)(rows):
+            show(part)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command line and returns its exit code: 0 done, 1 failed, 2 wrong use."""
     given = sys.argv[1:] if arguments is None else arguments

@@ -128,6 +128,53 @@ PlanRules = Annotated[
 ]
 
 
+BenchCells = Annotated[str, typer.Option("--cell", help="lstm, gru, rnn, or several: lstm,gru.")]
+BenchHidden = Annotated[str, typer.Option("--hidden", help="Cells of a layer, or a list.")]
+BenchLayers = Annotated[str, typer.Option("--layers", help="Recurrent layers, or a list.")]
+BenchBatch = Annotated[
+    str | None,
+    typer.Option("--batch", help="Sequences per batch, or a list.  [default: 1,4,128]"),
+]
+BenchParts = Annotated[
+    str | None,
+    typer.Option("--parts", help="K, or a list.  [default: 1,28 and T; 1 for bptt]"),
+]
+BenchSizes = Annotated[
+    bool,
+    typer.Option(
+        "--sizes", help="Instead, at batch 4 and K=28: 32 cells, 512 cells, GRU, two layers."
+    ),
+]
+Threads = Annotated[int, typer.Option(help="Threads of every side.")]
+Against = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="torch, jax, or none; both: torch,jax, or the option twice.  [default: torch]"
+    ),
+]
+Rounds = Annotated[
+    int | None, typer.Option(help="Rounds of a case, at most.  [default: 15; 3 with --quick]")
+]
+Seconds = Annotated[
+    float | None,
+    typer.Option(
+        help="After so many no further round of a case begins, if there were three.  "
+        "[default: 30; 5 with --quick]"
+    ),
+]
+BenchMemory = Annotated[
+    bool, typer.Option("--memory", help="Peak memory of processes that train, instead of time.")
+]
+
+
+def peers(texts: list[str] | None) -> list[str]:
+    """Reads what --against was given, such as ["torch,jax"]; none is an empty list."""
+    names = [name for text in texts or ["torch"] for name in text.split(",")]
+    if "none" in names and len(names) > 1:
+        raise InputError(f"--against is {','.join(names)!r}; give none alone")
+    return [name for name in dict.fromkeys(names) if name != "none"]
+
+
 def was_given(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line."""
     source = context.get_parameter_source(name)
@@ -143,14 +190,14 @@ def without_effect(context: typer.Context, because: str, names: Iterable[str]) -
             )
 
 
-def number_list(text: str) -> list[int]:
+def number_list(text: str, option: str = "--parts") -> list[int]:
     """Reads "1,7,28"."""
     try:
         values = [int(item) for item in text.split(",")]
     except ValueError:
         values = []
     if not values or min(values) < 1:
-        raise InputError(f"--parts is {text!r}; give whole numbers from 1, such as 28 or 1,7,28")
+        raise InputError(f"{option} is {text!r}; give whole numbers from 1, such as 28 or 1,7,28")
     return values
 
 

@@ -83,6 +83,14 @@ def sweep(
     return [plan_row(build(net, rule, optimizer, **options)) for rule in rules]
 
 
+#: the blocks for which the seeds give operations and time, and the routines of each
+BLOCKS = {
+    "FPTT logic": ("update",),
+    "forward": ("begin_sequence", "next_sequence", "forward", "loss", "carry"),
+    "backward": ("backward",),
+}
+
+
 # -- the seeds' configuration ----------------------------------------------------------------
 
 
@@ -194,36 +202,32 @@ def seeds_work(program: Program) -> list[WorkComparison]:
     readouts = images_steps * hidden * program.net.outputs / 1e9
     nonlinear = images_steps * 5 * hidden / 1e9
     products = images_steps * 4 * hidden * (2 * hidden + inputs) / 1e9
-    blocks = {
+    whys = {
         "FPTT logic": (
-            ("update",),
             "ours has beta general, which costs one multiplication more than beta = "
-            "1/2; per parameter and update 6 and 8 against their 5 and 8",
+            "1/2; per parameter and update 6 and 8 against their 5 and 8"
         ),
         "forward": (
-            ("begin_sequence", "next_sequence", "forward", "loss", "carry"),
             f"they run the readout at every step ({readouts:.1f} G), ours where the loss "
             f"is; five non-linear functions per cell and step are {nonlinear:.1f} G, "
-            "their 3 G is a slip by ten",
+            "their 3 G is a slip by ten"
         ),
         "backward": (
-            ("backward",),
             f"dh and the weight gradients are two products of {products:.1f} G together; "
             "their total is below that and has no published breakdown, so it cannot "
             "hold both in full; ours computes tanh(c) again instead of keeping it, one "
-            "non-linear function per cell and step",
+            "non-linear function per cell and step"
         ),
     }
     rows = []
     for seed in SEEDS_WORK:
-        routines, why = blocks[seed.block]
-        work = table.total(*routines) * batches
+        work = table.total(*BLOCKS[seed.block]) * batches
         rows.append(
             WorkComparison(
                 seed.block,
                 (seed.mul_g, seed.add_g, seed.nonlinear_g),
                 (work.mul / 1e9, work.add / 1e9, work.trans / 1e9),
-                why,
+                whys[seed.block],
             )
         )
     return rows

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from statistics import quantiles
+
+#: rounds below which a median says little
+FEWEST = 3
+#: seconds for which a process is watched to see whether it is idle
+_GLANCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,9 @@ def interleaved(
     functions: Mapping[str, Callable[[], object]],
     rounds: int = 9,
     min_s: float = 0.0,
+    most_s: float = math.inf,
     clock: Callable[[], float] = time.perf_counter,
+    settle: Callable[[], object] = lambda: None,
 ) -> dict[str, Timing]:
     """Times every function once in each round, so that a slow minute of the machine hits all.
 
@@ -42,7 +50,9 @@ def interleaved(
         functions: what to time, by name.
         rounds: how many, at least 1.
         min_s: seconds that one function's share of a round takes at least, about.
+        most_s: after so many seconds no further round begins, if there were FEWEST.
         clock: returns seconds.
+        settle: called, untimed, before each function's turn.
 
     Raises:
         ValueError: no function, or fewer than one round.
@@ -60,8 +70,12 @@ def interleaved(
     try:
         calls = {name: _warm_up(function, min_s, clock) for name, function in functions.items()}
         seconds: dict[str, list[float]] = {name: [] for name in functions}
-        for _ in range(rounds):
+        first = clock()
+        for done in range(rounds):
+            if done >= FEWEST and clock() - first >= most_s:
+                break
             for name, function in functions.items():
+                settle()
                 begin = clock()
                 for _ in range(calls[name]):
                     function()
@@ -70,6 +84,19 @@ def interleaved(
         if collecting:
             gc.enable()
     return {name: _summary(found, calls[name]) for name, found in seconds.items()}
+
+
+def until_idle(most_s: float = 0.5) -> None:
+    """Waits until no other thread of this process works, for so many seconds at most.
+
+    XLA goes on freeing memory for a while after it has given a result.
+    """
+    end = time.perf_counter() + most_s
+    while time.perf_counter() < end:
+        before = time.process_time()
+        time.sleep(_GLANCE)
+        if time.process_time() - before < _GLANCE / 4:
+            return
 
 
 def _warm_up(function: Callable[[], object], min_s: float, clock: Callable[[], float]) -> int:

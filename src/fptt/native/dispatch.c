@@ -1,5 +1,5 @@
 /* Which builds of the kernels there are, and which of them this machine runs. */
-#include "engine.h"
+#include "bench.h"
 
 #if defined(__x86_64__) || defined(__i386__)
 #define FPTT_ISA_LIST(I) I(baseline) I(avx2) I(avx512)
@@ -54,4 +54,16 @@ const fptt_kernels *fptt_isa_kernels(int32_t isa, int32_t types) {
 #undef FPTT_ENTRY
   };
   return isa >= 0 && isa < ISAS && types >= 0 && types < 4 ? tables[isa][types] : NULL;
+}
+
+const fptt_limits *fptt_isa_limits(int32_t isa) {
+#define FPTT_DECLARE_LIMITS(isa) extern const fptt_limits fptt_limits_##isa;
+  FPTT_ISA_LIST(FPTT_DECLARE_LIMITS)
+#undef FPTT_DECLARE_LIMITS
+  static const fptt_limits *const limits[] = {
+#define FPTT_LIMITS_ENTRY(isa) &fptt_limits_##isa,
+      FPTT_ISA_LIST(FPTT_LIMITS_ENTRY)
+#undef FPTT_LIMITS_ENTRY
+  };
+  return isa >= 0 && isa < ISAS ? limits[isa] : NULL;
 }

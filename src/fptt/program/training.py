@@ -15,7 +15,6 @@ from fptt.rules.optimizers import Optimizer
 from fptt.rules.rule import Rule
 from fptt.rules.sources import Source
 
-
 #: as in the kernel `gradient_update` (runtime/src/products.c)
 TILE_ROWS, TILE_COLUMNS = 256, 64
 

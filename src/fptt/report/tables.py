@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from rich import box
 from rich.table import Table
 
-from fptt.published import SEEDS_MEMORY_TOTAL
+from fptt.published import SEEDS_MEMORY_TOTAL, SEEDS_TIME
 
 if TYPE_CHECKING:
     from fptt.planning import MemoryComparison, PlanRow, WorkComparison
@@ -259,3 +259,130 @@ def history(rows: Sequence[dict[str, float]], title: str) -> Table:
             *(f"{row[name]:.0f}" if name == "epoch" else f"{row[name]:.4g}" for name in names)
         )
     return table
+
+
+def _case(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Network, batch and K of what was measured."""
+    widths = [row["inputs"], *[row["hidden"]] * row["layers"], row["outputs"]]
+    network = f"{row['cell']} {'-'.join(map(str, widths))}"
+    return network, str(row["batch"]), str(row["parts"])
+
+
+def _shared(row: dict[str, Any]) -> str:
+    """What all measured cases have in common."""
+    optimizer = row["optimizer"] + f", momentum {row['momentum']:g}" * (row["optimizer"] == "sgd")
+    threads = f"{row['threads']} thread" + "s" * (row["threads"] > 1)
+    return f"{row['rule']}, {optimizer}, T={row['steps']}, float32, {threads}"
+
+
+def _ms(seconds: float | None) -> str:
+    """Milliseconds with three digits."""
+    if seconds is None:
+        return "-"
+    value = 1e3 * seconds
+    return f"{value:.{0 if value >= 100 else 1 if value >= 10 else 2}f}"
+
+
+def _ratio(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+def bench(rows: Sequence[dict[str, Any]]) -> list[Table | str]:
+    """Time beside the peers, by block, and the floor, each with how it was measured."""
+    fewest = min(row["rounds"] for row in rows)
+    return [
+        bench_speed(rows),
+        f"Medians of at least {fewest} rounds in turns. ratio: the peer's time to fptt's. share: "
+        "of a loop of multiply-adds in registers (peak), measured in the same rounds.",
+        bench_blocks(rows),
+        "A clock stands around the routines, in a twin of the program that keeps its gradients: "
+        "the program itself computes weight gradients in its updates; here they count as backward.",
+        bench_floor(rows),
+        "Matrix products at the peak; the weights read once a step, and the state of learning read "
+        "and written once a part, at the speeds of the caches measured in the same rounds. "
+        "forward, backward, update: floor / measured; here the update computes weight gradients.",
+    ]
+
+
+def bench_speed(rows: Sequence[dict[str, Any]]) -> Table:
+    """Milliseconds of training one batch, and how many times those of fptt a peer takes."""
+    torch = any(row["torch_s"] is not None for row in rows)
+    jax = any(row["jax_s"] is not None for row in rows)
+    columns = ["fptt", "quartiles"]
+    columns += ["nn module", "ratio", "best PyTorch", "ratio", "form"] * torch
+    columns += ["JAX", "ratio"] * jax
+    table = _table(
+        f"Training one batch, in ms; {_shared(rows[0])}, {rows[0]['isa']}",
+        *("network", "batch", "K", *columns, "GFLOP/s", "peak", "share"),
+    )
+    for row in rows:
+        quartiles = f"{_ms(row['fptt_low_s'])}-{_ms(row['fptt_high_s'])}"
+        cells = [_ms(row["fptt_s"]), quartiles]
+        if torch:
+            cells += [_ms(row["torch_s"]), _ratio(row["ratio"])]
+            cells += [_ms(row["torch_best_s"]), _ratio(row["best_ratio"]), row["torch_form"] or "-"]
+        if jax:
+            cells += [_ms(row["jax_s"]), _ratio(row["jax_ratio"])]
+        table.add_row(
+            *_case(row),
+            *cells,
+            f"{row['gflops']:.1f}",
+            f"{row['peak_gflops']:.1f}",
+            f"{100 * row['peak_share']:.1f} %",
+        )
+    return table
+
+
+def bench_blocks(rows: Sequence[dict[str, Any]]) -> Table:
+    """Percent of the time in each block, beside the seeds' figures where the rule is FPTT."""
+    fptt = rows[0]["rule"] == "fptt"
+    table = _table(
+        "Time by block, in percent",
+        *("network", "batch", "K", "FPTT logic" if fptt else "update", "forward", "backward"),
+    )
+    for row in rows:
+        shares = (row["logic_share"], row["forward_share"], row["backward_share"])
+        table.add_row(*_case(row), *(f"{100 * share:.2f}" for share in shares))
+    if fptt:
+        table.add_section()
+        table.add_row("the seeds", "", "", *(f"{share:.2f}" for share in SEEDS_TIME.values()))
+    return table
+
+
+def bench_floor(rows: Sequence[dict[str, Any]]) -> Table:
+    """The least time for what must be computed and moved, beside the time taken."""
+    routines = ("forward", "backward", "update")
+    table = _table(
+        "Floor: the least work of a part, and the ms that it takes in one batch",
+        *("network", "batch", "K", "MFLOP", "KB read", "KB rewritten"),
+        *("floor", "fptt", "gap", "share", *routines),
+    )
+    for row in rows:
+        table.add_row(
+            *_case(row),
+            f"{row['part_flop'] / 1e6:,.1f}",
+            f"{row['part_read_bytes'] / 1e3:,.0f}",
+            f"{row['part_rewritten_bytes'] / 1e3:,.0f}",
+            _ms(row["floor_s"]),
+            _ms(row["fptt_s"]),
+            _ms(row["fptt_s"] - row["floor_s"]),
+            f"{100 * row['floor_share']:.0f} %",
+            *(f"{_ms(row[f'{name}_floor_s'])} / {_ms(row[f'{name}_s'])}" for name in routines),
+        )
+    return table
+
+
+def bench_memory(rows: Sequence[dict[str, Any]]) -> list[Table | str]:
+    """Bytes of a process that trains, and what they consist of."""
+    names = ("import", "arena", "data", "over", "peak")
+    table = _table(
+        f"Most memory of a process that trains, in bytes; {_shared(rows[0])}",
+        *("network", "batch", "K", *names),
+    )
+    for row in rows:
+        table.add_row(*_case(row), *(f"{row[f'{name}_bytes']:,}" for name in names))
+    return [
+        table,
+        "import: a process that does no more than `import fptt`. over: the peak less import, arena "
+        "and data; the bar is 30,000,000.",
+    ]
