@@ -111,7 +111,7 @@ def train(
     train_only: given.TrainOnly = None,
     seed: given.TrainSeed = 0,
     backend: given.BackendName = None,
-    threads: given.Threads = 1,
+    threads: given.TrainThreads = 1,
     out: given.Out = None,
     checkpoint: given.Checkpoint = None,
     resume: given.Resume = False,

@@ -43,7 +43,7 @@ BackendName = Annotated[
         "--backend", help="native or reference.  [default: native; reference for float64]"
     ),
 ]
-Threads = Annotated[
+TrainThreads = Annotated[
     int, typer.Option(help="Threads that the engine may use; results do not depend on it.")
 ]
 Alpha = Annotated[float, typer.Option(help="Strength of R(t).")]

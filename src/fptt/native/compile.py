@@ -104,7 +104,9 @@ class Tables:
         seen: set[str] = set()
         for number, op in enumerate(ops):
             for place, ref in enumerate(op.inputs if any(op is u for u in updates) else ()):
-                if ref is None or (ref.buffer.role in (*LEARNED, Role.SCRATCH) and not ref.has_rows):
+                if ref is None:
+                    continue
+                if ref.buffer.role in (*LEARNED, Role.SCRATCH) and not ref.has_rows:
                     continue
                 if str(ref) not in seen and ref.buffer.dtype not in ("int32", "uint32"):
                     seen.add(str(ref))

@@ -210,11 +210,11 @@ def sweep(rows: Sequence[SweepRow]) -> Table:
     names = list(dict.fromkeys(row.format for row in rows))
     short = [name.removeprefix("bfloat16 ") for name in names]
     table = _table(
-        "Four images of S-MNIST, a pixel a step, FPTT: loss over the parts of the last pass, training "
-        "memory, time of a pass; bfloat16 rounded to nearest and stochastically",
+        "Four images of S-MNIST, a pixel a step, FPTT: loss over the parts of the last pass, "
+        "training memory, time of a pass; bfloat16 rounded to nearest and stochastically",
         "K",
         *(f"loss {name}" for name in short),
-        *(f"bytes {name}" for name in short[:1] + ["bfloat16"]),
+        *(f"bytes {name}" for name in (short[0], "bfloat16")),
         *(f"ms {name}" for name in short),
         left=0,
     )

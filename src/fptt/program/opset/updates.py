@@ -75,8 +75,8 @@ def _update_work(
 
 
 @op(
-    "theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> theta_out:* first_out?:* "
-    "second_out?:*",
+    "theta:* g:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> theta_out:* "
+    "first_out?:* second_out?:*",
     main_class="EWO-SGD",
     attrs=_OPTIMIZER_ATTRS,
     in_place="theta=theta_out first=first_out second=second_out",
@@ -107,8 +107,8 @@ def update(
 
 
 @op(
-    "theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> theta_out:* "
-    "lam_out:* mean_out:* first_out?:* second_out?:*",
+    "theta:* g:* lam:* mean:* lr:1 factor?:1 first?:* second?:* correction?:2 noise#int?:2 -> "
+    "theta_out:* lam_out:* mean_out:* first_out?:* second_out?:*",
     main_class="EWO-SGD",
     attrs=_FPTT_ATTRS,
     work=_update_work,
