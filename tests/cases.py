@@ -91,6 +91,7 @@ def fptt_trainer(
     clip=None,
     dtype="float64",
     parameters=None,
+    backend="reference",
 ):
     kind, options = optimizer
     program = fptt.build(
@@ -104,9 +105,10 @@ def fptt_trainer(
         dtype=dtype,
         clip=clip,
     )
-    trainer = fptt.Trainer(program, backend="reference", seed=0)
+    trainer = fptt.Trainer(program, backend=backend, seed=0)
     if parameters is not None:
-        trainer.load_parameters({k: v.astype(dtype) for k, v in parameters.items()})
+        stored = "float32" if dtype == "bfloat16" else dtype
+        trainer.load_parameters({k: v.astype(stored) for k, v in parameters.items()})
     return trainer
 
 

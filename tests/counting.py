@@ -90,6 +90,13 @@ for _name, _compute in (
 _counted = np.frompyfunc(lambda v: v if isinstance(v, Counted) else Counted(v), 1, 1)
 _plain = np.frompyfunc(float, 1, 1)
 
+#: a product joined with the update along it -> the product, and how many operands follow theta
+APPLIED = {
+    f"{rule}{product}_update": (f"{product}_gradient", operands)
+    for rule in ("", "fptt_")
+    for product, operands in (("weight", 2), ("bias", 1))
+}
+
 #: operands of which only the rows that the tokens name move: kind -> numbers of operands
 #: (inputs, then outputs), and which operand holds the tokens
 BY_TOKEN = {"embedding": ({0}, 1), "embedding_gradient": ({2, 3}, 0)}
@@ -133,9 +140,11 @@ class CountingInterpreter(Interpreter):
         super().run(routine, frame, step)
 
     def _execute(self, op, frame, t):
+        product = self._count_product(op, frame, t)
         HAPPENED.clear()
         super()._execute(op, frame, t)
         happened, entry = Counter(HAPPENED), spec(op.kind)
+        happened.subtract(product)
         self.runs[self.routine, op.kind] += 1
         self._count(op, entry.main_class, "mul", happened["mul"])
         self._count(op, entry.main_class, "add", happened["add"])
@@ -144,6 +153,18 @@ class CountingInterpreter(Interpreter):
         self._count(op, "Sigmoid", "trans", happened["sigmoid"])
         self._count(op, "tanh", "trans", happened["tanh"])
         self._count(op, entry.main_class, "bytes", self._bytes(op, frame, t))
+
+    def _count_product(self, op, frame, t):
+        """Counts the product that an update applies by itself, under the product's own class."""
+        kind, operands = APPLIED.get(op.kind, (None, 0))
+        if kind is None:
+            return {}
+        factors = [self._load(ref, frame, t) for ref in op.inputs[1 : 1 + operands]]
+        HAPPENED.clear()
+        spec(kind).formula(*factors, None)
+        for what, number in HAPPENED.items():
+            self._count(op, spec(kind).main_class, what, number)
+        return dict(HAPPENED)
 
     def _count(self, op, function, what, number):
         if number:

@@ -635,7 +635,7 @@ mutation(
 mutation(
     "bfloat16: truncation instead of rounding",
     (
-        "reference/bfloat16.py",
+        "program/bfloat16.py",
         "(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))",
         "bits",
     ),
@@ -644,7 +644,7 @@ mutation(
 mutation(
     "bfloat16: ties away from zero",
     (
-        "reference/bfloat16.py",
+        "program/bfloat16.py",
         "(bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1)))",
         "(bits + np.uint32(0x8000))",
     ),
@@ -666,18 +666,18 @@ mutation(
 )
 mutation(
     "plan: buffers start anywhere",
-    ("program/plan.py", "return -(-offset // ALIGNMENT) * ALIGNMENT", "return -(-offset // 4) * 4"),
+    ("program/plan.py", "return -(-offset // step) * step", "return -(-offset // 4) * 4"),
     tests="test_program_properties.py::test_verify_passes_again_and_the_memory_table_adds_up",
 )
 mutation(
     "an arena that is too small is taken",
-    ("reference/interpreter.py", "if self.arena.nbytes < planned.arena_bytes:", "if False:"),
+    ("program/arena.py", "if self.arena.nbytes < planned.arena_bytes:", "if False:"),
     tests="test_program_properties.py::test_an_arena_of_one_byte_less_is_refused",
 )
 mutation(
     "the arena must be larger than planned",
     (
-        "reference/interpreter.py",
+        "program/arena.py",
         "if self.arena.nbytes < planned.arena_bytes:",
         "if self.arena.nbytes <= planned.arena_bytes:",
     ),
@@ -729,7 +729,7 @@ mutation(
     (
         "program/frame.py",
         "from functools import cached_property",
-        "from functools import cached_property\n\nimport fptt.program.bfloat16",
+        "from functools import cached_property\n\nimport fptt.reference.interpreter",
     ),
     tests="test_imports.py::test_direction_of_imports",
 )
@@ -742,6 +742,190 @@ mutation(
     ),
     tests="test_imports.py::test_import_loads_nothing_heavy",
 )
+
+# --- gradients without memory, layouts, two back ends ----------
+
+APPLIED = "test_applied_gradients.py::"
+EXPLOSIONS = "test_trainer.py::test_an_explosion_keeps_the_last_good_state"
+mutation(
+    "layout: every matrix lies by rows",
+    ("program/arena.py", "if buffer.transposed:", "if False:"),
+    tests=APPLIED + "test_tall_matrices_lie_by_columns",
+)
+mutation(
+    "layout: what is shaped like a parameter lies by rows",
+    (
+        "program/builder.py",
+        "theta.inner, role, transposed=theta.transposed",
+        "theta.inner, role",
+    ),
+    tests=APPLIED + "test_tall_matrices_lie_by_columns",
+)
+mutation(
+    "layout: tables lie by columns",
+    (
+        "nets/layer.py",
+        "self.shape[0] >= self.shape[1] and not self.looked_up",
+        "self.shape[0] >= self.shape[1]",
+    ),
+    tests=APPLIED + "test_tall_matrices_lie_by_columns",
+)
+mutation(
+    "layout: the engine takes every matrix for one by rows",
+    ("native/compile.py", "to.transposed = buffer.transposed", "to.transposed = False"),
+    tests=APPLIED + "test_a_part_of_so_many_rows_that_a_gradient_is_summed_in_batches",
+)
+mutation(
+    "applied gradients: rows chosen of the parameter alone",
+    (TRAINING, "ref.buffer.inner != theta.inner", "ref.buffer != theta"),
+    tests=APPLIED + "test_applied_gradients_teach_what_kept_ones_teach",
+)
+mutation(
+    "applied gradients: rows chosen of nothing",
+    (TRAINING, "ref is None or self.rows is None or", "True or"),
+    tests=APPLIED + "test_applied_gradients_teach_what_kept_ones_teach",
+)
+mutation(
+    "applied gradients: only the first piece",
+    (
+        TRAINING,
+        "in self._applied[gradient.buffer.name]:",
+        "in self._applied[gradient.buffer.name][:1]:",
+    ),
+    tests=APPLIED + "test_applied_gradients_teach_what_kept_ones_teach",
+)
+mutation(
+    "applied gradients: in spite of clipping",
+    (
+        "program/build.py",
+        "keep_gradients=keep_gradients or clip is not None",
+        "keep_gradients=keep_gradients",
+    ),
+    tests=APPLIED + "test_which_gradients_have_memory",
+)
+mutation(
+    "applied gradients: of layers inside the loop, too",
+    (
+        TRAINING,
+        "late = layer.recurrent or (index >= self.body_end and not layer.adds_gradients)",
+        "late = True",
+    ),
+    tests=APPLIED + "test_which_gradients_have_memory",
+)
+mutation(
+    "applied gradients: no room for batches",
+    (TRAINING, "(self.part_steps if all_steps else 1) <= TILE_ROWS", "0 <= TILE_ROWS"),
+    tests=APPLIED + "test_there_is_room_for_batches_only_where_a_product_needs_it",
+)
+mutation(
+    "applied gradients: room for batches of a head that sees one row",
+    (TRAINING, "(self.part_steps if all_steps else 1)", "self.part_steps"),
+    tests=APPLIED + "test_there_is_room_for_batches_only_where_a_product_needs_it",
+)
+mutation(
+    "applied gradients: the twin trains everything",
+    ("program/program.py", "train=self.train,", ""),
+    tests=APPLIED + "test_which_gradients_have_memory",
+)
+mutation(
+    "applied gradients: the twin has the weights of the seed",
+    (
+        "trainer.py",
+        "if buffer.role in (*LEARNED, Role.FROZEN):",
+        "if False:",
+    ),
+    tests="test_carry.py::test_part_gradients_are_those_of_the_present_weights_and_state",
+)
+mutation(
+    "applied gradients: the twin starts from another state",
+    ("trainer.py", "write_carry(copy.backend, read_carry(self.backend))", ""),
+    tests="test_carry.py::test_part_gradients_are_those_of_the_present_weights_and_state",
+)
+mutation(
+    "work: an applied product is not counted",
+    (UPDATES, "return product(d, {}, frozenset()) |", "return"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "verifier: an update of some rows passes for one of all",
+    ("program/verify.py", "rows = ref.row_range or (0,", "rows = (0,"),
+    tests="test_verify.py::test_trained_once",
+)
+mutation(
+    "verifier: rows may be left out",
+    (
+        "program/verify.py",
+        "if name not in program.trained or not ranges or not joined:",
+        "if name not in program.trained or not ranges:",
+    ),
+    tests="test_verify.py::test_trained_once",
+)
+mutation(
+    "verifier: the order of updates matters",
+    ("program/verify.py", "for pair in sorted(ranges)", "for pair in ranges"),
+    tests="test_verify.py::test_trained_once",
+)
+mutation(
+    "NaN: the reference calls every update safe",
+    ("reference/interpreter.py", "return False", "return True"),
+    tests=EXPLOSIONS,
+)
+mutation(
+    "NaN: the engine calls every update safe",
+    (
+        "native/engine.py",
+        "return bool(lib.fptt_update_is_safe(self._engine, self._frame(frame)))",
+        "return True",
+    ),
+    tests=EXPLOSIONS,
+)
+mutation(
+    "NaN: the engine looks at nothing that an update reads",
+    ("native/compile.py", "operand[place].watched = 1", "operand[place].watched = 0"),
+    tests=APPLIED + "test_no_update_is_called_safe_that_may_overflow",
+)
+mutation(
+    "NaN: what was learnt stays bad",
+    ("training/parts.py", "self.backend.learned[...] = good", "pass"),
+    tests=EXPLOSIONS,
+)
+mutation(
+    "NaN: Q stays where a loss that is none has moved it",
+    ("training/parts.py", "self._write(moved)", "pass"),
+    tests=EXPLOSIONS,
+)
+mutation(
+    "NaN: Q stays where the loss before a bad update has moved it",
+    ("training/parts.py", "self._write(before_loss)", "pass"),
+    tests=EXPLOSIONS,
+)
+mutation(
+    "back ends: predictions by another one",
+    ("trainer.py", "Inference.of(self.program, self.backend.name)", "Inference.of(self.program)"),
+    tests=APPLIED + "test_predictions_and_gradients_come_from_the_trainer_s_back_end",
+)
+mutation(
+    "back ends: gradients by another one",
+    (
+        "trainer.py",
+        "Trainer(program, self.backend.name, self.seed)",
+        "Trainer(program, None, self.seed)",
+    ),
+    tests=APPLIED + "test_predictions_and_gradients_come_from_the_trainer_s_back_end",
+)
+mutation(
+    "back ends: a snapshot is loaded on another one",
+    ("storage/snapshot.py", "backend: str | None = None", 'backend: str = "reference"'),
+    tests="test_files.py::test_a_snapshot_is_loaded_on_the_back_end_of_a_new_trainer",
+)
+mutation(
+    "snapshots: files without the choice of gradients are of another program",
+    ("storage/snapshot.py", 'if "keep_gradients" not in its:', "if False:"),
+    tests="test_files.py::test_a_snapshot_that_fptt_wrote_before_there_were_slots",
+)
+
+# --- snapshots ----------
+
 SAVING = "test_snapshots_faults.py::"
 LOADING = "test_snapshots_fuzz.py::"
 mutation(

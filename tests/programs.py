@@ -43,7 +43,8 @@ class Case:
         return (
             f"Case(net={p.net}, rule={p.rule}, optimizer={p.optimizer}, loss={p.schedule}, "
             f"{p.criterion}, steps={p.steps}, batch={p.batch}, {p.dtype}/{p.activation_dtype}, "
-            f"clip={p.clip}, train={p.train}, x={self.x.shape}, lengths={self.lengths})"
+            f"clip={p.clip}, train={p.train}, keep_gradients={p.keep_gradients}, "
+            f"x={self.x.shape}, lengths={self.lengths})"
         )
 
     def _repr_pretty_(self, printer, cycle) -> None:
@@ -142,6 +143,7 @@ def cases(draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=N
         activation_dtype=draw(st.sampled_from((None, *dtypes))),
         clip=draw(st.sampled_from((None, 0.1, 10.0))),
         train=draw(st.just(["*"]) | st.lists(st.sampled_from(names), min_size=1, unique=True)),
+        keep_gradients=draw(st.booleans()),
     )
     rows = draw(st.integers(1, batch))
     given_steps = draw(st.just(steps) | st.integers(1, steps))

@@ -215,7 +215,7 @@ def test_which_buffers_are_bfloat16():
         return {name: b.dtype for name, b in program.buffers.items()}
 
     scalars = {"lr", "correction", "clip", "loss", "fraction"}
-    activations = {"input", "0.gates", "0.h", "0.c", "0.dh", "0.dc", "1.y"}
+    activations = {"input", "0.gates", "0.h", "0.c", "0.dh", "0.dc", "1.y", "1.dy"}
     found = types(dtype="bfloat16")
     assert {n for n, d in found.items() if d == "float32"} == scalars
     assert found["target"] == "int32"
@@ -229,7 +229,9 @@ def test_which_buffers_are_bfloat16():
 def test_bfloat16_halves_the_memory():
     net = fptt.Network([fptt.LSTM(8, 32), fptt.Linear(32, 8)])
     whole, half = (
-        fptt.build(net, fptt.FPTT(parts=2), steps=16, batch=8, dtype=dtype).memory()
+        fptt.build(
+            net, fptt.FPTT(parts=2), steps=16, batch=8, dtype=dtype, keep_gradients=True
+        ).memory()
         for dtype in ("float32", "bfloat16")
     )
     for role in ("parameter", "gradient", "rule_state", "activation", "carry", "input"):

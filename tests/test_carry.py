@@ -63,6 +63,25 @@ def test_part_gradients_change_nothing_that_is_carried():
         assert all(np.array_equal(one[name], other[name]) for name in one)
 
 
+@pytest.mark.usefixtures("each_backend")
+def test_part_gradients_are_those_of_the_present_weights_and_state():
+    """One batch in one part: its gradient is what plain descent subtracts."""
+    net = fptt.Network([fptt.LSTM(2, 5), fptt.Linear(5, 3)])
+    program = fptt.build(
+        net, fptt.TBPTT(parts=1, state="carry"), fptt.SGD(lr=0.5), steps=STEPS, batch=ROWS
+    )
+    trainer = fptt.Trainer(program, seed=1)
+    x, y, lengths = batches(3)
+    for low in (0, ROWS):
+        rows = slice(low, low + ROWS)
+        trainer.train_batch(x[rows], y[rows], lengths[rows])
+    rows, before = slice(2 * ROWS, 3 * ROWS), trainer.parameters()
+    (gradients,) = trainer.part_gradients(x[rows], y[rows], lengths[rows])
+    trainer.train_batch(x[rows], y[rows], lengths[rows])
+    for name, after in trainer.parameters().items():
+        np.testing.assert_allclose(before[name] - after, 0.5 * gradients[name], atol=1e-6)
+
+
 def test_part_gradients_do_not_destroy_a_part_in_flight():
     trainer = trainer_()
     trainer.step(np.ones((1, 2)))
@@ -98,6 +117,7 @@ def test_an_interrupted_batch_leaves_the_rows_in_the_users_order(monkeypatch):
     assert all(np.array_equal(after[name], state[name]) for name in state)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_a_state_that_explodes_without_a_target_is_noticed():
     net = fptt.Network([fptt.Linear(1, 2), fptt.RNN(2, 2), fptt.Linear(2, 2)])
     program = fptt.build(net, fptt.TBPTT(parts=2), steps=4)
@@ -115,6 +135,7 @@ def test_a_state_that_explodes_without_a_target_is_noticed():
         trainer.step([[3.0]])
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("activation_dtype", ["float32", "bfloat16"])
 def test_prediction_computes_as_training_does(activation_dtype):
     trainer = trainer_(dtype="float32", activation_dtype=activation_dtype)
@@ -151,6 +172,7 @@ def test_bad_data_anywhere_are_found_before_anything_is_learnt():
     assert all(np.array_equal(before[name], trainer.parameters()[name]) for name in before)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_numbers_of_numpy_are_numbers(tmp_path):
     net = fptt.Network(
         [

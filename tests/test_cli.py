@@ -893,17 +893,25 @@ def number(text):
     return int(text.replace(",", ""))
 
 
-def test_the_plan_table_shows_the_program(fptt_cli):
-    out, _ = fptt_cli("plan", "--steps", 28, "--hidden", 8, "--parts", "1,7", "--batch", 3)
+@pytest.mark.parametrize("options", [{}, {"clip": 1.0}], ids=["applied gradients", "clip"])
+def test_the_plan_table_shows_the_program(fptt_cli, options):
+    """A row for everything that some column has."""
+    flags = [text for name, value in options.items() for text in (f"--{name}", value)]
+    out, _ = fptt_cli("plan", "--steps", 28, "--hidden", 8, "--parts", "1,7", "--batch", 3, *flags)
     rows = {cells[0]: cells[1:] for cells in cells_of(out)}
     net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 10)])
-    for column, parts in enumerate((1, 7)):
-        program = fptt.build(net, fptt.FPTT(parts=parts), fptt.SGD(0.01), steps=28, batch=3)
+    one, seven = (
+        fptt.build(net, fptt.FPTT(parts=parts), fptt.SGD(0.01), steps=28, batch=3, **options)
+        for parts in (1, 7)
+    )
+    assert ("gradient" in rows) == ("shared" in rows) == ("clip" in options)
+    for column, program in enumerate((one, seven)):
         memory = program.memory()
-        for name, size in memory.categories.items():
-            if name != "frozen":
-                assert number(rows[name.replace("_", " ")][column]) == size
-        assert number(rows["shared"][column]) == -memory.shared_bytes
+        sizes = {**memory.categories, "shared": -memory.shared_bytes}
+        for name, size in sizes.items():
+            shown = rows.get(name.replace("_", " "), ["0", "0"])
+            assert number(shown[column]) == size
+        assert "frozen" not in rows
         assert number(rows["alignment"][column]) == memory.alignment_bytes
         assert number(rows["total"][column]) == memory.total_bytes
         for name, work in program.work().by_function().items():

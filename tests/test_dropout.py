@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from cases import assert_bits_equal
 from hypothesis import given, settings
-from programs import cases, examples, random_batch, trainer_on
+from hypothesis import strategies as st
+from programs import DTYPES, cases, examples, random_batch, trainer_on
 
 import fptt
 from fptt.program.ops import Place, spec
@@ -163,6 +164,7 @@ def test_forward_and_backward_use_the_same_mask(name, loss, criterion, lengths):
             assert gradients[parameter].flat[flat] == pytest.approx(numeric, rel=1e-5, abs=1e-8)
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("name", LAYERS)
 def test_it_is_off_in_prediction(name):
     """Predictions are those of the same network with p = 0, and do not move the random state."""
@@ -181,6 +183,7 @@ def test_it_is_off_in_prediction(name):
     assert abs(trained - exact) > 1e-6, "dropout must act in training"
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_streamed_outputs_of_a_head_with_dropout_are_predictions():
     """`readout` has no mask; `loss` has."""
     program = built([fptt.LSTM(3, 5), fptt.Dropout(0.5), fptt.Linear(5, 4)])
@@ -190,6 +193,7 @@ def test_streamed_outputs_of_a_head_with_dropout_are_predictions():
     assert np.array_equal(outputs[-1], trainer.predict(x))
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_every_sequence_gets_another_mask():
     program = built([fptt.LSTM(3, 5), fptt.Dropout(0.5), fptt.Linear(5, 4)])
     trainer = fptt.Trainer(program, seed=2)
@@ -263,6 +267,7 @@ def test_rows_steps_and_layers_get_different_masks(loss):
     assert len(set(gradients.values())) == len(gradients)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_seeds():
     """The same seed repeats every bit; another seed, with equal weights, drops other elements."""
     program = built([fptt.GRU(3, 5), fptt.Dropout(0.5), fptt.Linear(5, 4)], lr=0.1, parts=2)
@@ -280,13 +285,15 @@ def test_seeds():
     assert not np.array_equal(first["2.weight"], second["2.weight"])
 
 
+@pytest.mark.parametrize("backend", ["native", "reference"])
 @settings(max_examples=examples(40))
-@given(cases())
-def test_streaming_is_the_batch_call_bit_for_bit(case):
+@given(data=st.data())
+def test_streaming_is_the_batch_call_bit_for_bit(backend, data):
     """Any program, dropout and unlabelled steps included; equal lengths, the full T steps."""
+    case = data.draw(cases(dtypes=DTYPES[1:] if backend == "native" else DTYPES))
     program = case.program
     x, y = random_batch(program, case.x.shape[0], program.steps, 5)
-    batched, streamed = case.trainer(), case.trainer()
+    batched, streamed = case.trainer(backend), case.trainer(backend)
     for _ in range(2):
         batched.train_batch(x, y)
         streamed.begin_sequence()
@@ -297,6 +304,7 @@ def test_streaming_is_the_batch_call_bit_for_bit(case):
     assert_bits_equal(streamed.state(), batched.state(), "state")
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("name", LAYERS)
 def test_streaming_with_dropout(name):
     for loss, criterion in LOSSES:
@@ -313,6 +321,7 @@ def test_streaming_with_dropout(name):
         assert streamed.state()["random"].tolist() == [1, 2]
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("steps", [1, 4])
 @pytest.mark.parametrize("name", LAYERS)
 def test_an_endless_stream_is_a_row_of_batches(name, steps):

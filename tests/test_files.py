@@ -501,6 +501,7 @@ ROUND_TRIPS |= {
 }
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("name", ROUND_TRIPS)
 def test_a_snapshot_brings_everything_back(tmp_path, name):
     """Parameters, state and options; and training goes on with the same bits."""
@@ -523,6 +524,16 @@ def test_a_snapshot_brings_everything_back(tmp_path, name):
         assert some_batches(again, layers, 2, seed=9) == some_batches(trainer, layers, 2, seed=9)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_snapshot_is_loaded_on_the_back_end_of_a_new_trainer(tmp_path, dtype):
+    """Unless another one is asked for."""
+    trainer, path = trainer_of(dtype=dtype), tmp_path / "state.fptt"
+    trainer.save(path)
+    assert fptt.load(path).backend.name == trainer.backend.name
+    assert fptt.load(path, backend="reference").backend.name == "reference"
+
+
+@pytest.mark.usefixtures("each_backend")
 def test_the_dropout_counter_comes_back(tmp_path):
     layers = CELLS["RNN"]
     trainer, path = trainer_of(layers), tmp_path / "state.fptt"
@@ -563,12 +574,14 @@ def test_the_first_bytes_of_a_snapshot(tmp_path):
 FIRST_VERSION = Path(__file__).parent / "data" / "snapshot_v1.fptt"
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_a_snapshot_that_fptt_wrote_before_there_were_slots(tmp_path):
     """It loads, and saving over it makes a file of two slots."""
     path = tmp_path / "old.fptt"
     path.write_bytes(FIRST_VERSION.read_bytes())
     trainer = fptt.load(path)
     assert (trainer.seed, trainer.epoch, trainer.lr) == (7, 1, 0.0625)
+    assert trainer.program.keep_gradients  # as all programs did then
     data = path.read_bytes()
     (length,) = struct.unpack("<I", data[12:16])
     offset = 16 + length
@@ -578,6 +591,13 @@ def test_a_snapshot_that_fptt_wrote_before_there_were_slots(tmp_path):
         found = trainer.backend.read(item["name"])
         assert found[: item["shape"][0]].tobytes() == values.tobytes(), item["name"]
     assert offset == len(data) - 4
+    # a program of today, which keeps no gradients, goes on from it, too
+    header, arrays = snapshot.read(path)
+    options = {**snapshot.describe(trainer.program), "keep_gradients": False}
+    today = fptt.Trainer(snapshot.rebuild(options), seed=7)
+    snapshot.restore(today, header, arrays, path)
+    assert_bits_equal(today.parameters(), trainer.parameters(), "parameters")
+    assert_bits_equal(today.state(), trainer.state(), "state")
     trainer.save(path)
     assert path.read_bytes()[:12] == b"FPTTSNAP" + struct.pack("<I", 2)
     again = fptt.load(path)

@@ -13,11 +13,18 @@ import numpy as np
 import pytest
 
 import fptt
+from fptt.native.compile import KINDS as KERNELS
 from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, spec, table
 from fptt.program.opspec import op, parse_operand
 
 SEED = int(os.environ.get("FPTT_SEED", "0"))
 KINDS = sorted(table())
+#: a product joined with the update along it -> what its name says instead of "update"
+MERGED = {
+    f"{rule}{product}_update": f"{product}_update"
+    for rule in ("", "fptt_")
+    for product in ("weight", "bias")
+}
 
 # --- the table itself ----------
 
@@ -36,7 +43,8 @@ def test_an_entry_is_complete(kind):
     for source, target in entry.in_place:
         assert source in names and target in out_names
     assert set(entry.touched) <= {*names, *out_names}
-    assert entry.c_symbol is None or re.fullmatch(r"fptt_\w+", entry.c_symbol)
+    assert entry.c_symbol == kind
+    assert kind in KERNELS
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -45,7 +53,13 @@ def test_the_formula_takes_what_the_signature_says(kind):
     entry = spec(kind)
     parameters = inspect.signature(entry.formula).parameters
     given = [p.name for p in parameters.values() if p.kind == p.POSITIONAL_OR_KEYWORD]
-    assert given == [operand.name for operand in entry.inputs]
+    names = [operand.name for operand in entry.inputs]
+    if kind in MERGED:  # what follows the product is handed on to the update alone
+        assert kind.replace(MERGED[kind], "update") in KINDS
+        plain = [operand.name for operand in spec(kind.replace(MERGED[kind], "update")).inputs]
+        assert names[len(given) :] == plain[2:]
+        names = names[: len(given)]
+    assert given == names
     if any(p.kind == p.VAR_KEYWORD for p in parameters.values()):
         return
     keywords = {p.name for p in parameters.values() if p.kind == p.KEYWORD_ONLY}
@@ -57,7 +71,7 @@ def test_the_formula_takes_what_the_signature_says(kind):
 def test_work_falls_into_known_classes(kind):
     """Of a small operation with every optional operand, and with none."""
     entry, case = spec(kind), CASES[kind]()
-    sizes = dict.fromkeys("nhiowevcr", 3) | {"ended": 2, "size": 6}
+    sizes = dict.fromkeys("nhiowevcrtu", 3) | {"ended": 2, "size": 6}
     required = {o.name for o in (*entry.inputs, *entry.outputs) if not o.optional}
     every = {o.name for o in (*entry.inputs, *entry.outputs)}
     for given in (required, every):
@@ -71,7 +85,7 @@ CELLS = {"LSTM": fptt.LSTM, "GRU": fptt.GRU, "RNN": fptt.RNN}
 
 
 def some_programs():
-    """Every cell, layer, rule, loss and optimizer at least once."""
+    """Every cell, layer, rule, loss and optimizer at least once, gradients kept and applied."""
     for cell in CELLS.values():
         for loss, criterion in (
             ("last", "mse"),
@@ -101,12 +115,13 @@ def some_programs():
                         clip=1.0,
                     )
     for clip in (None, 1.0):
-        yield fptt.build(
-            fptt.Network([fptt.GRU(2, 3), fptt.ReLU(), fptt.Linear(3, 2)]),
-            fptt.TBPTT(parts=2),
-            steps=4,
-            clip=clip,
-        )
+        for rule in (fptt.TBPTT(parts=2), fptt.FPTT(parts=2)):
+            yield fptt.build(
+                fptt.Network([fptt.GRU(2, 3), fptt.ReLU(), fptt.Linear(3, 2)]),
+                rule,
+                steps=4,
+                clip=clip,
+            )
 
 
 def test_programs_use_the_table_and_the_table_holds_nothing_else():
@@ -673,6 +688,74 @@ class fptt_update(Numbers):
             assert (found is None) == (wanted is None)
             if wanted is not None:
                 close(found, wanted, 1e-13)
+
+
+def plain_product(dy, x=None):
+    """The sum over the rows of dy times x, one number at a time."""
+    rows, outputs = dy.shape
+    if x is None:
+        return np.array([sum(dy[n, o] for n in range(rows)) for o in range(outputs)])
+    inputs = x.shape[1]
+    return np.array(
+        [
+            [sum(dy[n, o] * x[n, i] for n in range(rows)) for i in range(inputs)]
+            for o in range(outputs)
+        ]
+    )
+
+
+class Merged(Numbers):
+    """An update along a product of dy and x, or along the sum of dy's rows."""
+
+    tolerance = 1e-5  # as for update, and the product's own rounding
+    plain = None
+
+    @property
+    def factors(self):
+        return 2 if "weight" in type(self).__name__ else 1
+
+    def attributes(self, every=True):
+        return self.plain.attributes(self, every)
+
+    def calls(self):
+        calls = []
+        for operands, attrs in self.plain.calls(self):
+            theta, _, *others = operands
+            if self.factors == 1:
+                theta, *others = (
+                    o[:, 0].copy() if o is not None and o.ndim == 2 else o for o in (theta, *others)
+                )
+            pair = [self.normal(5, 3), self.normal(5, 4)][: self.factors]
+            calls.append(([theta, *pair, *others], attrs))
+        return calls
+
+    def check(self, operands, attrs, results):
+        g = plain_product(*operands[1 : 1 + self.factors])
+        if self.factors == 2:
+            *results, tile = results
+            assert tile is None  # room for the engine; the formula needs none
+        plain_operands = [operands[0], g, *operands[1 + self.factors :]]
+        self.plain.check(self, plain_operands, attrs, results)
+
+
+@case
+class weight_update(Merged):
+    plain = update
+
+
+@case
+class bias_update(Merged):
+    plain = update
+
+
+@case
+class fptt_weight_update(Merged):
+    plain = fptt_update
+
+
+@case
+class fptt_bias_update(Merged):
+    plain = fptt_update
 
 
 @case

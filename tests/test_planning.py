@@ -8,6 +8,7 @@ import pytest
 import fptt
 from fptt import planning, published
 from fptt.planning import plan_row, sweep
+from fptt.program.ops import Work
 
 DIVISORS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 48)
 
@@ -78,12 +79,28 @@ def test_activations_are_proportional_to_the_part():
 
 
 def test_work_of_a_sweep():
-    """K updates and K losses instead of one; the steps' own work does not depend on K."""
-    tables_ = {}
+    """K updates and K losses instead of one; the steps' own work does not depend on K, nor do the
+    products over the steps that the updates apply."""
+    tables_, program = {}, None
     for parts in (1, 4, 28):
-        program = fptt.build(NETWORKS["LSTM"], fptt.FPTT(parts=parts), steps=112, batch=4)
+        program = fptt.build(NETWORKS["LSTM"], fptt.FPTT(parts=parts), steps=112, batch=1)
         tables_[parts] = program.work()
-    for routine in ("update", "loss"):
+    recurrent, head, gates = 4 * 32 * (1 + 32), 10 * 32, 4 * 32
+    for parts, table in tables_.items():
+        update = table.by_function("update")
+        products = 112 * recurrent + parts * head
+        assert (update["MatMul-3"].mul, update["MatMul-3"].add) == (products, products)
+        # of a bias: every row but the first of a part is one addition; the head sees one row
+        assert update["Mat2Vec"].add == (112 - parts) * gates
+        logic, size = update["EWO-SGD"], program.net.size
+        assert (logic.mul, logic.add) == (parts * 6 * size, parts * 8 * size)
+        # theta, lambda and mean are read and written, and lr for each of five operations
+        own = 4 * (6 * size + 5)
+        # da for three products; x; h of the step before; the head's dy, twice, and its input
+        seen = 4 * (112 * (3 * gates + 1 + 32) + parts * (2 * 10 + 32))
+        assert logic.bytes == parts * own + seen
+        assert {f for f, w in update.items() if w != Work()} == {"MatMul-3", "Mat2Vec", "EWO-SGD"}
+    for routine in ("loss",):
         one = tables_[1].total(routine)
         for parts, table in tables_.items():
             many = table.total(routine)
@@ -162,16 +179,19 @@ def test_the_comparison_adds_up_to_the_arena(seeds):
 def test_the_comparison_says_true_numbers(seeds):
     """What the column 'why they differ' claims."""
     rows = {row.name: row for row in planning.seeds_memory(seeds)}
-    for name in ("parameters", "lambda", "running mean", "gradients"):
+    for name in ("parameters", "lambda", "running mean"):
         assert rows[name].ours_bytes == 67_850 * 4
         assert rows[name].formula_bytes - rows[name].ours_bytes == 4 * 4
         assert "4 numbers" in rows[name].why
+    assert rows["gradients"].ours_bytes == 0
+    assert "applied piece by piece" in rows["gradients"].why
     assert rows["input"].ours_bytes == rows["input"].formula_bytes == 11_200
     assert "11,200" in rows["input"].why
     assert rows["label"].formula_bytes - rows["label"].ours_bytes == 10 * 4
     states = rows["network states"]
     assert states.formula_bytes - states.ours_bytes == 28 * 20 * 400 - 10 * 400
-    assert rows["backward scratch"].ours_bytes == 2 * 128 * 400 + 4
+    assert rows["backward scratch"].ours_bytes == 2 * 128 * 400 + 4 + 128 * 64 * 4
+    assert "dh, dc [100, 128], the loss, and [128, 64] sums" in rows["backward scratch"].why
     assert rows["carried state"].ours_bytes == 2 * 128 * 400
     assert rows["learning rate"].ours_bytes == 4
     assert rows["shared places"].ours_bytes == -seeds.memory().shared_bytes
@@ -179,8 +199,9 @@ def test_the_comparison_says_true_numbers(seeds):
 
 
 def test_the_work_rows_are_the_program_s(seeds):
-    """For 600 batches of 100 images, in units of 1e9."""
-    table = seeds.work()
+    """For 600 batches of 100 images, in units of 1e9; as of a program that keeps its gradients,
+    where the products of the backward pass stand in the routine `backward`."""
+    table, keeping = seeds.work(), seeds.keeping_gradients().work()
     routines = {
         "FPTT logic": ["update"],
         "forward": ["begin_sequence", "forward", "loss", "carry"],
@@ -189,7 +210,7 @@ def test_the_work_rows_are_the_program_s(seeds):
     rows = planning.seeds_work(seeds)
     assert [row.block for row in rows] == list(routines)
     for row in rows:
-        work = table.total(*routines[row.block])
+        work = keeping.total(*routines[row.block])
         wanted = [n * 600 / 1e9 for n in (work.mul, work.add, work.trans)]
         assert row.ours == pytest.approx(wanted, rel=1e-15)
     seen = {item.routine for item in table.items}

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import (
+    TOLERANCE,
     assert_bits_equal,
     assert_close,
     assert_trainers_equal,
@@ -293,20 +294,44 @@ def batch_and_stream(layers, rule, optimizer, steps, batch, **options):
     ]
 
 
+#: either back end in the type that it is the first choice for
+on_both = pytest.mark.parametrize(
+    "run",
+    [dict(backend="reference", dtype="float64"), dict(backend="native", dtype="float32")],
+    ids=["reference", "native"],
+)
+
+
 def assert_streamed_bits(batched, streamed):
     assert_bits_equal(streamed.parameters(), batched.parameters(), "parameters")
     assert_bits_equal(streamed.state(), batched.state(), "state")
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("backend", "dtype"),
+    [
+        ("reference", "float64"),
+        ("reference", "float32"),
+        ("native", "float32"),
+        ("native", "bfloat16"),
+    ],
+)
 @pytest.mark.parametrize("rule", [dict(kind="tbptt"), dict(alpha=0.4)], ids=["TBPTT", "FPTT"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("cell", CELLS)
-def test_streaming_is_the_batch_call_bit_for_bit(cell, objective, rule, dtype):
+def test_streaming_is_the_batch_call_bit_for_bit(cell, objective, rule, backend, dtype):
     loss, criterion = OBJECTIVES[objective]
     layers = [(cell, 3, 7), ("Linear", 7, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(rule, parts=3), MOMENTUM, 11, 5, loss=loss, criterion=criterion, dtype=dtype
+        layers,
+        dict(rule, parts=3),
+        MOMENTUM,
+        11,
+        5,
+        loss=loss,
+        criterion=criterion,
+        backend=backend,
+        dtype=dtype,
     )
     for seed in range(2):
         x, y = random_data(layers, 5, 11, schedule_of(loss), criterion, seed)
@@ -314,11 +339,13 @@ def test_streaming_is_the_batch_call_bit_for_bit(cell, objective, rule, dtype):
         every = schedule_of(loss) == "every_step"
         stream(streamed, x, [y[:, t] if every else y for t in range(11)])
     assert_streamed_bits(batched, streamed)
-    assert not np.array_equal(
-        batched.parameters()["1.bias"], random_parameters(layers, 17)["1.bias"].astype(dtype)
+    start = fptt_trainer(
+        layers, {}, SGD, 11, 5, dtype=dtype, parameters=random_parameters(layers, 17)
     )
+    assert not np.array_equal(batched.parameters()["1.bias"], start.parameters()["1.bias"])
 
 
+@on_both
 @pytest.mark.parametrize(
     "stack",
     [
@@ -328,9 +355,9 @@ def test_streaming_is_the_batch_call_bit_for_bit(cell, objective, rule, dtype):
     ],
     ids=["LSTM-LSTM-Linear", "Embedding-GRU-Linear", "Linear-RNN"],
 )
-def test_streaming_a_stack(stack):
+def test_streaming_a_stack(stack, run):
     batched, streamed = batch_and_stream(
-        stack, dict(parts=4, alpha=0.4), ("adam", dict(lr=0.05)), 11, 5, clip=0.5
+        stack, dict(parts=4, alpha=0.4), ("adam", dict(lr=0.05)), 11, 5, clip=0.5, **run
     )
     for seed in range(2):
         x, y = random_data(stack, 5, 11, "last", "cross_entropy", seed)
@@ -339,12 +366,13 @@ def test_streaming_a_stack(stack):
     assert_streamed_bits(batched, streamed)
 
 
+@on_both
 @pytest.mark.parametrize("objective", ["last-ce", "last-mse", "aux-ce"])
-def test_a_target_at_the_part_s_last_step_is_enough(objective):
+def test_a_target_at_the_part_s_last_step_is_enough(objective, run):
     loss, criterion = OBJECTIVES[objective]
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(parts=3), SGD, 11, 5, loss=loss, criterion=criterion
+        layers, dict(parts=3), SGD, 11, 5, loss=loss, criterion=criterion, **run
     )
     x, y = random_data(layers, 5, 11, loss, criterion, 18)
     batched.train_batch(x, y)
@@ -352,13 +380,14 @@ def test_a_target_at_the_part_s_last_step_is_enough(objective):
     assert_streamed_bits(batched, streamed)
 
 
+@on_both
 @pytest.mark.parametrize("steps_given", [1, 3, 5, 7, 10, 11])
 @pytest.mark.parametrize("objective", ["last-ce", "last-mse", "every-ce", "every-mse"])
-def test_end_of_sequence_closes_an_incomplete_part(objective, steps_given):
+def test_end_of_sequence_closes_an_incomplete_part(objective, steps_given, run):
     loss, criterion = OBJECTIVES[objective]
     layers = [("GRU", 3, 5), ("Linear", 5, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss=loss, criterion=criterion
+        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss=loss, criterion=criterion, **run
     )
     for seed in range(2):  # the second sequence shows that nothing of the first is left over
         x, y = random_data(layers, 5, steps_given, schedule_of(loss), criterion, seed)
@@ -368,11 +397,12 @@ def test_end_of_sequence_closes_an_incomplete_part(objective, steps_given):
     assert_streamed_bits(batched, streamed)
 
 
-def test_a_part_without_target_only_carries_state():
+@on_both
+def test_a_part_without_target_only_carries_state(run):
     """Target at the end of the last part only: before it, only the state moves."""
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
     theta = random_parameters(layers, 17)
-    _, streamed = batch_and_stream(layers, dict(parts=3, alpha=0.4), SGD, 11, 5)
+    _, streamed = batch_and_stream(layers, dict(parts=3, alpha=0.4), SGD, 11, 5, **run)
     _, oracle = pair(layers, dict(kind="tbptt", parts=3), SGD, 11, 5)
     x, y = random_data(layers, 5, 11, "last", "cross_entropy", 19)
     start = {k: v.copy() for k, v in streamed.parameters().items()}
@@ -387,14 +417,15 @@ def test_a_part_without_target_only_carries_state():
     oracle = type(oracle)(layers, dict(kind="tbptt", parts=3), SGD, 11, parameters=theta)
     wanted = oracle.part_gradients(x, y)[2]
     for name, value in streamed.parameters().items():
-        assert_close(value, theta[name] - 0.3 * wanted[name], 1e-10, name)
+        assert_close(value, theta[name] - 0.3 * wanted[name], TOLERANCE[run["dtype"]], name)
 
 
-def test_streaming_every_step_with_missing_targets():
+@on_both
+def test_streaming_every_step_with_missing_targets(run):
     """None at a step is -1 in the whole column; a part with no target at all makes no update."""
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss="every_step"
+        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss="every_step", **run
     )
     for seed in range(2):
         x, y = random_data(layers, 5, 11, "every_step", "cross_entropy", seed)
@@ -407,10 +438,11 @@ def test_streaming_every_step_with_missing_targets():
     assert_streamed_bits(batched, streamed)
 
 
-def test_streaming_every_step_with_minus_one_instead_of_none():
+@on_both
+def test_streaming_every_step_with_minus_one_instead_of_none(run):
     layers = [("GRU", 3, 5), ("Linear", 5, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss="every_step"
+        layers, dict(parts=3, alpha=0.4), MOMENTUM, 11, 5, loss="every_step", **run
     )
     x, y = random_data(layers, 5, 11, "every_step", "cross_entropy", 20)
     y[:, 3:8] = -1
@@ -419,11 +451,12 @@ def test_streaming_every_step_with_minus_one_instead_of_none():
     assert_streamed_bits(batched, streamed)
 
 
+@on_both
 @pytest.mark.parametrize("state", ["reset", "carry"])
-def test_streaming_across_sequences(state):
+def test_streaming_across_sequences(state, run):
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
     batched, streamed = batch_and_stream(
-        layers, dict(parts=3, state=state), SGD, 7, 5, loss="every_step"
+        layers, dict(parts=3, state=state), SGD, 7, 5, loss="every_step", **run
     )
     for seed in range(3):
         x, y = random_data(layers, 5, 7, "every_step", "cross_entropy", seed)
@@ -434,23 +467,26 @@ def test_streaming_across_sequences(state):
         assert_streamed_bits(batched, streamed)
 
 
-def test_streamed_outputs_are_the_predictions_before_the_update():
+@on_both
+def test_streamed_outputs_are_the_predictions_before_the_update(run):
     """With lr = 0 every output is the prediction; with lr > 0 still so in the first part only."""
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
     x, y = random_data(layers, 5, 7, "every_step", "cross_entropy", 21)
     for lr, steps in [(0.0, 7), (0.5, 2)]:  # cuts 0, 2, 4, 7
         batched, streamed = batch_and_stream(
-            layers, dict(parts=3), ("sgd", dict(lr=lr)), 7, 5, loss="every_step"
+            layers, dict(parts=3), ("sgd", dict(lr=lr)), 7, 5, loss="every_step", **run
         )
         wanted = batched.predict(x)
         found = np.stack(stream(streamed, x, list(y.T)), axis=1)
-        assert_close(found[:, :steps], wanted[:, :steps], 1e-12, f"outputs at lr {lr}")
+        bound = 1e-12 if run["dtype"] == "float64" else 1e-6
+        assert_close(found[:, :steps], wanted[:, :steps], bound, f"outputs at lr {lr}")
     assert np.abs(found[:, 2:] - wanted[:, 2:]).max() > 1e-3
 
 
-def test_streaming_a_smaller_batch():
+@on_both
+def test_streaming_a_smaller_batch(run):
     layers = [("LSTM", 3, 5), ("Linear", 5, 4)]
-    batched, streamed = batch_and_stream(layers, dict(parts=3), SGD, 7, 5)
+    batched, streamed = batch_and_stream(layers, dict(parts=3), SGD, 7, 5, **run)
     for seed, batch in enumerate((1, 5, 2)):
         x, y = random_data(layers, batch, 7, "last", "cross_entropy", seed)
         batched.train_batch(x, y)

@@ -139,7 +139,9 @@ HOSTILE = {
     "layer": (set_in("program", "net", 0, "layer", []), CANNOT),
     "hidden": (set_in("program", "net", 0, "hidden", 10**400), CANNOT),
     "large": (set_in("program", "net", 0, "hidden", 10**9), "Network: layer 1: Linear(2, 2) takes"),
-    "batch": (set_in("program", "batch", 10**12), UNUSABLE + "its buffer input is float32"),
+    "batch": (set_in("program", "batch", 3), UNUSABLE + "its buffer input is float32"),
+    # so many rows need one more buffer
+    "large batch": (set_in("program", "batch", 10**12), UNUSABLE + "its buffers are not those"),
     "rule": (set_in("program", "rule", "name", "SGD"), CANNOT),
     "optimizer": (set_in("program", "optimizer", "lr", 10**400), "Trainer: lr is 1"),
     "base": (set_in("program", "optimizer", {"name": "Optimizer", "lr": 1.0}), CANNOT),

@@ -464,7 +464,7 @@ def test_trainers_that_cannot_be_made():
     program = trainer_of().program
     seed = "give a whole number from 0 to 2^32 - 1"
     cases = [
-        (dict(backend="cuda"), "backend is 'cuda'; choose one of 'reference'"),
+        (dict(backend="cuda"), "backend is 'cuda'; choose one of 'native', 'reference'"),
         (dict(threads=0), "Trainer: threads is 0; " + WHOLE),
         (dict(threads=1.5), "Trainer: threads is 1.5; " + WHOLE),
         (dict(seed=-1), "Trainer: seed is -1; " + seed),
@@ -575,6 +575,22 @@ EXPLOSIONS = {
     "large weights": (dict(), {"1.weight": 3e38}, "the loss"),
     "large recurrent weights": (dict(layers=CELLS["RNN"]), {"1.weight": 1e38}, "the loss"),
     "adam": (dict(optimizer=fptt.Adam(1e38)), {}, r"\d\.\w+|the loss|mean/\S+|lambda/\S+"),
+    # Q learns before the update overflows
+    "auxiliary": (
+        dict(loss=fptt.Auxiliary(rate=0.3), optimizer=fptt.SGD(1e38)),
+        {},
+        r"\d\.\w+|mean/\S+|lambda/\S+",
+    ),
+    "auxiliary per part": (
+        dict(loss=fptt.Auxiliary(rate=0.3, per_part=True), optimizer=fptt.SGD(1e38)),
+        {},
+        r"\d\.\w+|mean/\S+|lambda/\S+",
+    ),
+    "auxiliary loss": (
+        dict(loss=fptt.Auxiliary(rate=0.3, per_part=True)),
+        {"1.weight": 3e38},
+        "the loss",
+    ),
     "mse": (
         dict(criterion="mse", rule=fptt.TBPTT(parts=3)),
         {"1.bias": 1e30},
@@ -583,6 +599,7 @@ EXPLOSIONS = {
 }
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("name", EXPLOSIONS)
 def test_an_explosion_keeps_the_last_good_state(name):
     """Parts are run one by one in a twin: the state kept is that before the bad part, in bits."""
@@ -623,6 +640,7 @@ def test_an_explosion_keeps_the_last_good_state(name):
     assert all(np.isfinite(value).all() for value in trainer.parameters().values())
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_training_goes_on_after_an_explosion():
     trainer = trainer_of(optimizer=fptt.SGD(1e38))
     x, y = data_for(trainer)
@@ -637,6 +655,7 @@ def test_training_goes_on_after_an_explosion():
     ]
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_a_stream_goes_on_after_an_explosion():
     """Whichever part of the sequence was the bad one."""
     trainer = trainer_of(optimizer=fptt.SGD(1e38))
@@ -654,6 +673,7 @@ def test_a_stream_goes_on_after_an_explosion():
         assert np.isfinite(trainer.step(x[:, t], y)).all()
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_the_state_starts_from_zero_after_an_explosion():
     trainer = trainer_of(optimizer=fptt.SGD(3e38), criterion="mse")
     x, y = data_for(trainer)
@@ -666,6 +686,7 @@ def test_the_state_starts_from_zero_after_an_explosion():
     assert np.array_equal(trainer.step(x[:, 4]), trainer.predict(x[:, 4:5]))
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "RNN", "stack"])
 def test_inputs_at_the_end_of_float32(cell):
     """A loss or an error that names the place, but never NaN in the parameters."""
@@ -687,6 +708,7 @@ def test_inputs_at_the_end_of_float32(cell):
     assert trainer.train_batch(x, y) == fresh.train_batch(x, y)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_fit_stops_and_keeps_what_is_good(tmp_path):
     trainer, checkpoint = trainer_of(optimizer=fptt.SGD(1e38)), tmp_path / "run.ckpt"
     x, y = data_for(trainer)
@@ -700,6 +722,7 @@ def test_fit_stops_and_keeps_what_is_good(tmp_path):
 # --- snapshots of streams ----------
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("targets", ["all", "some", "none"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_a_snapshot_in_the_middle_of_a_stream(tmp_path, objective, targets):
@@ -853,6 +876,7 @@ def test_the_plateau_schedule_against_pytorch():
     assert len(set(wanted)) > 3
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("schedule", [fptt.PlateauSchedule(factor=0.5, patience=0), None], ids=str)
 @pytest.mark.parametrize("state", ["reset", "carry"])
 def test_fit_resumes_inside_an_epoch(tmp_path, monkeypatch, state, schedule):
@@ -897,6 +921,7 @@ def test_fit_resumes_inside_an_epoch(tmp_path, monkeypatch, state, schedule):
     assert_bits_equal(again.state(), whole.state(), "state")
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_language_modelling_carries_the_state_through_an_epoch():
     """fit over batches that continue each other is one long sequence in parts."""
     layers = CELLS["tokens"]
@@ -1039,6 +1064,7 @@ def test_prediction_of_more_steps_than_training_has():
     assert_close(trainer.predict(x), wanted.numpy(), 1e-5, "outputs")
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("loss", ["last", "every_step", "auxiliary"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_the_program_s_own_routines_predict_the_same(cell, loss):
@@ -1070,6 +1096,7 @@ def test_the_program_s_own_routines_predict_the_same(cell, loss):
 # --- the same bits, other bits ----------
 
 
+@pytest.mark.usefixtures("each_backend")
 @pytest.mark.parametrize("sizes", [(96, 160, 96), (28, 128, 50), (3, 64, 97)], ids=str)
 def test_threads_do_not_change_the_bits(sizes):
     """Sizes at which the matrix library does use its threads, and then sums otherwise."""
@@ -1086,6 +1113,7 @@ def test_threads_do_not_change_the_bits(sizes):
     assert np.array_equal(found[0][2], found[1][2])
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_same_seed_same_bits_other_seed_other_bits():
     def run(seed):
         trainer = trainer_of(CELLS["stack"], seed=seed)
@@ -1098,6 +1126,7 @@ def test_same_seed_same_bits_other_seed_other_bits():
     assert not any(np.array_equal(first[name], other[name]) for name in first)
 
 
+@pytest.mark.usefixtures("each_backend")
 def test_dropout_depends_on_the_seed():
     weights = trainer_of(CELLS["stack"]).parameters()
     losses = []

@@ -199,6 +199,7 @@ def test_shapes():
         broken, "shapes", AFFINE.replace("0.h[last]", "1.weight"), "x with rows", "1.weight"
     )
     # operands of any, but of the same shape
+    program = program_(keep_gradients=True)
     lam = program.buffers["lambda/0.bias"].whole
     broken = change(
         program, "update", 0, lambda op: [replace(op, inputs=(*op.inputs[:2], lam, *op.inputs[3:]))]
@@ -378,6 +379,7 @@ def test_initialised():
         "a buffer that was written before",
         "1.y",
     )
+    program = program_(keep_gradients=True)
     routines = {name: r for name, r in program.routines.items() if name != "backward"}
     gradient = "0.weight_ih"
     where = (
@@ -413,27 +415,40 @@ def test_kept():
 
 
 def test_trained_once():
-    program = program_([fptt.RNN(2, 3)])
     names = ["0.bias", "0.weight_hh", "0.weight_ih"]
-    expected = f"one update of each of {names}"
-    broken = change(program, "update", 0, lambda op: [])
-    assert_broken(broken, "trained once", "update", expected, "{'0.weight_hh': 1, '0.bias': 1}")
-    broken = change(program, "update", 2, lambda op: [op, op])
-    assert_broken(
-        broken,
-        "trained once",
-        "update",
-        expected,
-        "{'0.weight_ih': 1, '0.weight_hh': 1, '0.bias': 2}",
+    expected = f"one update of each row of {names}"
+    for keep in (False, True):
+        program = program_([fptt.RNN(2, 3)], keep_gradients=keep)
+        broken = change(program, "update", 0, lambda op: [])
+        assert_broken(broken, "trained once", "update", expected, "0.weight_ih rows []")
+        broken = change(program, "update", 2, lambda op: [op, op])
+        found = "0.bias rows [(0, 3), (0, 3)]"
+        assert_broken(broken, "trained once", "update", expected, found)
+        broken = replace(program, trained=("0.weight_ih", "0.weight_hh"))
+        assert_broken(
+            broken,
+            "trained once",
+            "update",
+            "one update of each row of ['0.weight_hh', '0.weight_ih']",
+            "0.bias rows [(0, 3)]",
+        )
+    # in pieces: one lacks, one comes twice, and all of them in another order
+    program = program_([fptt.GRU(2, 3)])
+    written = [str(op.outputs[0]) for op, _ in program.routines["update"].ops()]
+    low, high = (written.index(f"0.weight_hh{{rows {rows}}}") for rows in ("0:6", "6:9"))
+    expected = f"one update of each row of {sorted(program.trained)}"
+    for number, new, found in (
+        (low, lambda op: [], "[(6, 9)]"),
+        (high, lambda op: [], "[(0, 6)]"),
+        (high, lambda op: [op, op], "[(0, 6), (6, 9), (6, 9)]"),
+    ):
+        broken = change(program, "update", number, new)
+        found = f"0.weight_hh rows {found}"
+        assert_broken(broken, "trained once", "update", expected, found)
+    turned = replace(
+        program.routines["update"], body=tuple(reversed(program.routines["update"].body))
     )
-    broken = replace(program, trained=("0.weight_ih", "0.weight_hh"))
-    assert_broken(
-        broken,
-        "trained once",
-        "update",
-        "one update of each of ['0.weight_hh', '0.weight_ih']",
-        "{'0.weight_ih': 1, '0.weight_hh': 1, '0.bias': 1}",
-    )
+    verify(replace(program, routines={**program.routines, "update": turned}))
 
 
 def test_loop_direction():
@@ -500,7 +515,7 @@ def test_placement():
 
 def test_buffers_that_are_never_needed_at_once_may_share():
     """Placement is no ban on sharing: the head's y is dead when the gradient of 0.bias is born."""
-    program = program_()
+    program = program_(keep_gradients=True)
     verify(with_offsets(program, {"1.y": program.plan.offsets["grad/0.bias"]}))
     low = program.plan.offsets["grad/1.weight"]
     assert_broken(

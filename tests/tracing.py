@@ -14,10 +14,18 @@ from fptt.program.ir import ITEM_BYTES, Buffer, Op, Ref, Role
 from fptt.reference.interpreter import Interpreter
 
 
+def places(buffer: Buffer) -> np.ndarray:
+    """Of every element of a buffer, shaped as it is, the place among its elements in memory."""
+    if buffer.transposed:
+        rows, columns = buffer.inner
+        return np.arange(rows)[:, None] + rows * np.arange(columns)
+    return np.arange(buffer.items).reshape(buffer.shape)
+
+
 def named_elements(ref: Ref, frame, t: int | None) -> np.ndarray:
-    """Numbers (row-major in the buffer) of the elements that a reference names, [rows, ...]."""
+    """Places in the buffer of the elements that a reference names, [rows, ...]."""
     buffer = ref.buffer
-    numbers = np.arange(buffer.items).reshape(buffer.shape)
+    numbers = places(buffer)
     rows = frame.rows[0 if t is None else t]
     if not buffer.batch:
         chosen = numbers
@@ -88,7 +96,7 @@ class TracingInterpreter(Interpreter):
     def write(self, name, values, step=None):
         super().write(name, values, step)
         buffer = self.program.buffers[name]
-        numbers = np.arange(buffer.items).reshape(buffer.shape)
+        numbers = places(buffer)
         if step is not None:
             numbers = numbers[buffer.lead + step]
         corner = numbers[tuple(slice(0, extent) for extent in np.shape(values))]

@@ -21,6 +21,8 @@ class Backend(Protocol):
     """Memory of one program, and the means to run its routines."""
 
     program: Program
+    #: one of BACKENDS: what else the trainer needs, it makes of the same kind
+    name: str
 
     def read(self, name: str, step: int | None = None) -> NDArray[Any]:
         """A copy of a buffer, or of its slot of one step."""
@@ -44,6 +46,9 @@ class PartsBackend(Backend, Protocol):
 
     def train(self, batch: Batch, losses: NDArray[np.float64], part: int) -> tuple[str, int]:
         """Trains on a sorted batch from one of its parts on; see `fptt.native.Engine.train`."""
+
+    def before_loss(self) -> dict[str, NDArray[Any]]:
+        """What the loss has moved in the last part, as it was before."""
 
 
 def backend(choice: str | Backend | None, program: Program, threads: int = 1) -> Backend:

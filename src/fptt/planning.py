@@ -10,6 +10,7 @@ from fptt.nets import LSTM, Linear, Network
 from fptt.program import Program, build
 from fptt.program.ir import Role
 from fptt.program.ops import Work
+from fptt.program.plan import ALIGNMENT, CACHE_LINE, LARGE
 from fptt.published import SEEDS_IMAGES, SEEDS_MEMORY, SEEDS_WORK
 from fptt.rules import FPTT, SGD, Optimizer, Rule
 
@@ -136,7 +137,11 @@ def seeds_memory(program: Program) -> list[MemoryComparison]:
         ),
         "lambda": (wrapped["lambda/"], "the same 4 numbers"),
         "running mean": (wrapped["mean/"], "the same 4 numbers"),
-        "gradients": (categories["gradient"], "the same 4 numbers"),
+        "gradients": (
+            categories["gradient"],
+            "ours are applied piece by piece as they are finished, and never lie in memory as a "
+            "whole",
+        ),
         "input": (categories["input"], "28*100*4 is 11,200; 400 B is a slip"),
         "label": (
             categories["target"],
@@ -152,7 +157,7 @@ def seeds_memory(program: Program) -> list[MemoryComparison]:
         "backward scratch": (
             categories["scratch"],
             "they keep every sample's readout gradient; ours adds up in place and keeps dh, dc "
-            "[100, 128] and the loss",
+            "[100, 128], the loss, and [128, 64] sums of a gradient that is not finished",
         ),
     }
     rows = [
@@ -186,7 +191,8 @@ def seeds_memory(program: Program) -> list[MemoryComparison]:
             "-",
             0,
             memory.alignment_bytes,
-            "every buffer starts at a multiple of 16 bytes",
+            f"every buffer starts at a multiple of {ALIGNMENT} bytes, those of {LARGE:,} and more "
+            f"at one of {CACHE_LINE}",
         ),
     ]
     return rows
@@ -197,37 +203,46 @@ def seeds_work(program: Program) -> list[WorkComparison]:
     table, batches = program.work(), SEEDS_IMAGES // program.batch
     layer = program.net.layers[0]
     assert isinstance(layer, LSTM)
-    inputs, hidden = layer.inputs, layer.hidden
+    hidden = layer.hidden
     images_steps = SEEDS_IMAGES * program.steps
     readouts = images_steps * hidden * program.net.outputs / 1e9
     nonlinear = images_steps * 5 * hidden / 1e9
-    products = images_steps * 4 * hidden * (2 * hidden + inputs) / 1e9
-    whys = {
+    everything = table.by_function()
+    products = (everything["MatMul-1"].mul + everything["MatMul-3"].mul) * batches / 1e9
+    update = table.by_function(*BLOCKS["FPTT logic"])
+    # the products that gradients are run in the routine of the update that applies them
+    logic = update.pop("EWO-SGD")
+    blocks = {
         "FPTT logic": (
+            logic,
             "ours has beta general, which costs one multiplication more than beta = "
-            "1/2; per parameter and update 6 and 8 against their 5 and 8"
+            "1/2; per parameter and update 6 and 8 against their 5 and 8",
         ),
         "forward": (
+            table.total(*BLOCKS["forward"]),
             f"they run the readout at every step ({readouts:.1f} G), ours where the loss "
             f"is; five non-linear functions per cell and step are {nonlinear:.1f} G, "
-            "their 3 G is a slip by ten"
+            "their 3 G is a slip by ten",
         ),
         "backward": (
-            f"dh and the weight gradients are two products of {products:.1f} G together; "
+            sum(update.values(), table.total(*BLOCKS["backward"])),
+            f"dh (not at a part's first step) and the weight gradients are products of "
+            f"{products:.1f} G; "
             "their total is below that and has no published breakdown, so it cannot "
             "hold both in full; ours computes tanh(c) again instead of keeping it, one "
-            "non-linear function per cell and step"
+            "non-linear function per cell and step",
         ),
     }
     rows = []
     for seed in SEEDS_WORK:
-        work = table.total(*BLOCKS[seed.block]) * batches
+        work, why = blocks[seed.block]
+        work *= batches
         rows.append(
             WorkComparison(
                 seed.block,
                 (seed.mul_g, seed.add_g, seed.nonlinear_g),
                 (work.mul / 1e9, work.add / 1e9, work.trans / 1e9),
-                whys[seed.block],
+                why,
             )
         )
     return rows

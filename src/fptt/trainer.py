@@ -213,8 +213,7 @@ class Trainer:
         program = self.program.keeping_gradients()
         if program is self.program:
             return self._parts
-        kind: Any = type(self.backend)
-        copy = Trainer(program, kind(program), self.seed)
+        copy = Trainer(program, self.backend.name, self.seed)
         for buffer in program.buffers.values():
             if buffer.role in (*LEARNED, Role.FROZEN):
                 copy.backend.write(buffer.name, self.backend.read(buffer.name))
@@ -261,7 +260,7 @@ class Trainer:
     def inference(self) -> Inference:
         """The network with the present parameters, ready to predict."""
         if self._inference is None:
-            self._inference = Inference.of(self.program)
+            self._inference = Inference.of(self.program, self.backend.name)
         self._inference.load(self.parameters())
         return self._inference
 

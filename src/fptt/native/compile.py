@@ -91,10 +91,11 @@ class Tables:
         for number, op in enumerate(ops):
             self._write_op(self.ops[number], op)
         updates = _of_routine(program, "update")
+        constants: list[Mapping[str, Any]] = [op.attrs for op in updates]
         #: constants so large that no update is safe unseen
         self.cautious = any(
             attrs.get("alpha", 0) > 1e3 or attrs.get("beta", 0) > 1e6 * attrs.get("alpha", 1)
-            for attrs in (_attrs(op) for op in updates)
+            for attrs in constants
         )
         self._watch(ops, updates)
         self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0, False)])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fptt.errors import FpttError, InputError
 from fptt.native._engine import ffi, lib
 from fptt.native.compile import INSTRUCTION_SETS, ROUTINES, Tables, addresses
-from fptt.program.arena import Arena
+from fptt.program.arena import STORAGE, Arena
 from fptt.program.plan import LEARNED
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class Engine(Arena):
     Raises:
         InputError: a program in float64, or one with operations that the engine lacks.
     """
+
+    name = "native"
 
     def __init__(
         self, program: Program, arena: NDArray[np.uint8] | None = None, threads: int = 1
@@ -179,6 +181,15 @@ class Engine(Arena):
         c_batch.losses = ffi.cast("double *", losses.ctypes.data)
         status = lib.fptt_train(self._engine, c_batch, c_part, _SECONDS)
         return ffi.string(lib.fptt_status_name(status)).decode(), c_part[0]
+
+    def before_loss(self) -> dict[str, NDArray[Any]]:
+        """What the loss has moved in the last part, as it was before."""
+        return {
+            b.name: self._decoded(
+                b, np.frombuffer(ffi.buffer(self._moved), STORAGE[b.dtype])
+            ).reshape(b.shape)
+            for b in self.program.moved_by_loss
+        }
 
 
 def _stop(pool: Any) -> None:

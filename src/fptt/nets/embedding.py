@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fptt.errors import InputError
-from fptt.nets.layer import FeedForward, Layout, Parameter, check_size
+from fptt.nets.layer import FeedForward, Layout, Parameter, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Ref
@@ -36,8 +36,7 @@ class Embedding(FeedForward):
     adds_gradients = True
 
     def __post_init__(self) -> None:
-        check_size("Embedding", "tokens", self.tokens)
-        check_size("Embedding", "outputs", self.outputs)
+        take_sizes(self, "tokens", "outputs")
 
     def parameters(self) -> Mapping[str, Parameter]:
         return {"weight": Parameter((self.tokens, self.outputs), None, looked_up=True)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, check_size
+from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -44,8 +44,7 @@ class GRU(Recurrent):
     hidden: int
 
     def __post_init__(self) -> None:
-        check_size("GRU", "inputs", self.inputs)
-        check_size("GRU", "hidden", self.hidden)
+        take_sizes(self, "inputs", "hidden")
 
     def parameters(self) -> Mapping[str, Parameter]:
         h, bound = self.hidden, self.hidden**-0.5

@@ -172,6 +172,13 @@ def check_size(owner: str, name: str, value: object) -> None:
         raise InputError(f"{owner}: {name} is {value!r}; give a whole number of at least 1")
 
 
+def take_sizes(layer: object, *names: str) -> None:
+    """Checks sizes of a layer, and makes them Python's numbers: NumPy's have a largest one."""
+    for name in names:
+        check_size(type(layer).__name__, name, getattr(layer, name))
+        object.__setattr__(layer, name, int(getattr(layer, name)))
+
+
 def check_fit(owner: str, expected: int, inputs: int | None) -> None:
     """Raises InputError unless the layer below delivers what this layer takes."""
     if inputs is not None and inputs != expected:

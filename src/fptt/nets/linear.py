@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import FeedForward, Layout, Parameter, check_fit, check_size
+from fptt.nets.layer import FeedForward, Layout, Parameter, check_fit, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Ref
@@ -34,8 +34,7 @@ class Linear(FeedForward):
     outputs: int
 
     def __post_init__(self) -> None:
-        check_size("Linear", "inputs", self.inputs)
-        check_size("Linear", "outputs", self.outputs)
+        take_sizes(self, "inputs", "outputs")
 
     def parameters(self) -> Mapping[str, Parameter]:
         bound = self.inputs**-0.5

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from fptt.program.program import Program
 
 Array = NDArray[Any]
-_STORAGE = {
+#: how elements lie in memory
+STORAGE = {
     "float64": np.float64,
     "float32": np.float32,
     "bfloat16": np.uint16,
@@ -59,7 +60,7 @@ class Arena:
     def _view(self, buffer: Buffer) -> Array:
         block = self._const if buffer.role == Role.FROZEN else self.arena
         offset = self.program.plan.offsets[buffer.name]
-        items = block[offset : offset + buffer.bytes].view(_STORAGE[buffer.dtype])
+        items = block[offset : offset + buffer.bytes].view(STORAGE[buffer.dtype])
         if buffer.transposed:
             return items.reshape(buffer.shape[::-1]).T
         return items.reshape(buffer.shape)

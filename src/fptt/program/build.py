@@ -80,6 +80,7 @@ def build(
         raise InputError(f"build: optimizer is {optimizer!r}; give SGD(lr=..) or Adam(lr=..)")
     check_size("build", "steps", steps)
     check_size("build", "batch", batch)
+    steps, batch = int(steps), int(batch)
     if rule.parts > steps:
         raise InputError(
             f"build: {rule.parts} parts of a sequence of {steps} steps; give parts <= {steps}"
@@ -163,6 +164,7 @@ def build_inference(
         ['begin_inference', 'infer', 'readout']
     """
     check_size("build_inference", "batch", batch)
+    batch = int(batch)
     check_choice("build_inference", "dtype", dtype, DTYPES)
     activation_dtype = activation_dtype or dtype
     check_choice("build_inference", "activation_dtype", activation_dtype, DTYPES)

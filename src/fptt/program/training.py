@@ -127,7 +127,7 @@ class TrainingBuilder(Builder):
         theta, rest = inputs[0], [ref for ref in inputs[1:] if ref is not gradient]
         assert theta is not None, "an update without a parameter"
         for piece in self._applied[gradient.buffer.name]:
-            tile = [self._tile()] if piece.kind == "weight" else []
+            tile = [self._tile(piece)] if piece.kind == "weight" else []
             super().emit(
                 kind.replace("update", f"{piece.kind}_update"),
                 [
@@ -147,10 +147,11 @@ class TrainingBuilder(Builder):
             return None
         return self.buffer("rounding", (2,), Role.RULE_STATE, dtype="uint32").whole
 
-    def _tile(self) -> Ref | None:
-        """Room for the unfinished columns of a gradient, where a part has so many rows that they
-        are taken in batches."""
-        if self.batch * self.part_steps <= TILE_ROWS:
+    def _tile(self, product: Product) -> Ref | None:
+        """Room for the unfinished columns of a gradient, where it is a sum over so many rows that
+        they are taken in batches."""
+        all_steps = any(ref is not None and ref.index == "all" for ref in product.operands)
+        if self.batch * (self.part_steps if all_steps else 1) <= TILE_ROWS:
             return None
         lines = max(min(theta.inner) for _, theta, _ in self.trained if len(theta.inner) == 2)
         return self.buffer(

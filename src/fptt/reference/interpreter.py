@@ -27,6 +27,8 @@ Array = NDArray[Any]
 class Interpreter(Arena):
     """One program with its memory; the arguments are those of `Arena`."""
 
+    name = "reference"
+
     # -- execution ---------------------------------------------------------------------------
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:

@@ -48,6 +48,7 @@ class Rule:
         owner = type(self).__name__
         if not is_whole(self.parts) or self.parts < 1:
             raise InputError(f"{owner}: parts is {self.parts!r}; give a whole number of at least 1")
+        object.__setattr__(self, "parts", int(self.parts))  # NumPy's have a largest one
         check_choice(owner, "state", self.state, ("reset", "carry"))
         check_choice(owner, "source", self.source, tuple(SOURCES))
 

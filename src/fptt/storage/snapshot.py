@@ -87,7 +87,8 @@ def rebuild(config: Mapping[str, Any]) -> Program:
             activation_dtype=config["activation_dtype"],
             clip=config["clip"],
             train=tuple(config["train"]),
-            keep_gradients=config.get("keep_gradients", False),
+            # before this was a choice, every gradient had memory
+            keep_gradients=config.get("keep_gradients", True),
             rounding=config.get("rounding", "nearest"),
         )
     except InputError:
@@ -185,6 +186,8 @@ def _unusable(path: str | Path, why: Malformed) -> InputError:
 def require_same(trainer: Trainer, header: Mapping[str, Any], path: str | Path) -> None:
     """Raises InputError unless a snapshot is of the trainer's program and seed."""
     mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
+    if "keep_gradients" not in its:  # before this was a choice; between sequences nothing of it
+        del mine["keep_gradients"]  # is kept
     for key, value in mine.items():
         if its.get(key) != value:
             other, value = _differing(its.get(key), value)
@@ -249,8 +252,10 @@ def _short(value: object) -> str:
     return str(value)
 
 
-def load(path: str | Path, backend: str = "reference", threads: int = 1) -> Trainer:
-    """A trainer with the state that `Trainer.save` wrote; it goes on with the same bits.
+def load(path: str | Path, backend: str | None = None, threads: int = 1) -> Trainer:
+    """A trainer with the state that `Trainer.save` wrote.
+
+    On the back end that wrote it, it goes on with the same bits.
 
     Args:
         path: the snapshot.

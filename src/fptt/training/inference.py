@@ -45,6 +45,7 @@ class Inference:
         carry: whether rows go on from batch to batch (language modelling).
         batch: rows that are run together.
         dtype, activation_dtype: as in `fptt.build`.
+        backend: as in `Trainer`.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Inference:
         self.carry = carry
 
     @classmethod
-    def of(cls, program: Program) -> Inference:
+    def of(cls, program: Program, backend: str | None = None) -> Inference:
         """For the network of a training program, judged as that program judges it."""
         carry = program.rule.state == "carry"
         return cls(
@@ -82,6 +83,7 @@ class Inference:
             batch=program.batch if carry else max(program.batch, ROWS),
             dtype=program.dtype,
             activation_dtype=program.activation_dtype,
+            backend=backend,
         )
 
     def load(self, parameters: Mapping[str, Array]) -> None:

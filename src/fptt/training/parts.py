@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
@@ -76,12 +76,12 @@ class PartRunner:
             if status == "FPTT_LOSS_NOT_FINITE":
                 self._require_finite("the loss", losses[part], frame)
             if status == "FPTT_UPDATE_NOT_SAFE":
-                self._update(frame)
+                self._update(frame, backend.before_loss())
                 self._carry(frame)
             if status == "FPTT_STATE_NOT_FINITE":
                 self._require_finite_carry(frame)
             part += 1
-        return [float(loss) for loss in losses if not np.isnan(loss)]
+        return [float(loss) for loss in losses[~np.isnan(losses)]]
 
     def _run_sorted(self, batch: Batch, *, update: bool) -> Iterator[tuple[Frame, float | None]]:
         assert batch.y is not None
@@ -129,23 +129,31 @@ class PartRunner:
             self.backend.run("loss", frame)
             loss = float(self.backend.read("loss")[0])
             if not (update and np.isfinite(loss)):
-                for name, before in moved.items():
-                    self.backend.write(name, before)
+                self._write(moved)
             self._require_finite("the loss", loss, frame)
             self.backend.run("backward", frame)
             if update:
-                self._update(frame)
+                self._update(frame, moved)
         self._carry(frame)
         return loss
 
-    def _update(self, frame: Frame) -> None:
-        """The update; should it overflow, what was learnt before comes back."""
+    def _update(self, frame: Frame, before_loss: Mapping[str, Array]) -> None:
+        """The update; should it overflow, what was learnt before the part comes back."""
         if self.backend.update_is_safe(frame):
             self.backend.run("update", frame)
             return
         good = self.backend.learned.copy()
         self.backend.run("update", frame)
-        self._require_finite_state(frame, good)
+        try:
+            self._require_finite_state(frame)
+        except NumericalError:
+            self.backend.learned[...] = good
+            self._write(before_loss)
+            raise
+
+    def _write(self, values: Mapping[str, Array]) -> None:
+        for name, array in values.items():
+            self.backend.write(name, array)
 
     def _carry(self, frame: Frame) -> None:
         self.backend.run("carry", frame)
@@ -162,22 +170,18 @@ class PartRunner:
             return bool(labelled.any())
         return any(labelled[t, :rows].any() for t, rows in enumerate(frame.rows))
 
-    def _require_finite_state(self, frame: Frame, good: Array) -> None:
+    def _require_finite_state(self, frame: Frame) -> None:
         dtype = self.program.dtype
         # nearly always one look at the whole block is enough
         if dtype != "bfloat16" and np.isfinite(self.backend.learned.view(dtype)).all():
             return
         for buffer in self.program.buffers.values():
             if buffer.role in LEARNED and buffer.dtype != "uint32":
-                self._require_finite(buffer.name, self.backend.read(buffer.name), frame, good)
+                self._require_finite(buffer.name, self.backend.read(buffer.name), frame)
 
-    def _require_finite(
-        self, what: str, values: ArrayLike, frame: Frame, good: Array | None = None
-    ) -> None:
+    def _require_finite(self, what: str, values: ArrayLike, frame: Frame) -> None:
         if np.isfinite(values).all():
             return
-        if good is not None:
-            self.backend.learned[...] = good
         self.reset()
         raise NumericalError(
             f"{what} became NaN or Inf in part {frame.part + 1} of {self.program.rule.parts} "
