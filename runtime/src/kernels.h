@@ -55,8 +55,11 @@
   K(float, cross_entropy, (size_t n, size_t classes, fptt_rows logits, const int32_t *target,     \
                            float share, fptt_rows d))                                             \
   K(float, auxiliary_cross_entropy, (size_t n, size_t classes, fptt_rows logits,                  \
-                                     const int32_t *target, const float *fraction, void *q,       \
-                                     float share, float rate, int per_part, fptt_rows d))         \
+                                     const int32_t *target, const float *fraction, const void *q, \
+                                     float share, fptt_rows d))                                   \
+  /* what Q learns from these rows; to be called when the loss of all rows is there */            \
+  K(void, auxiliary_learn, (size_t n, size_t classes, fptt_rows logits, const int32_t *target,    \
+                            const float *fraction, void *q, float rate, int per_part))            \
   K(float, squared_error, (size_t n, size_t width, fptt_rows y, const float *target, float share, \
                            fptt_rows d))                                                          \
   K(uint32_t, update, (const fptt_learned *at, const void *g, const fptt_update_rule *rule,       \

@@ -44,9 +44,9 @@ float FPTT_KERNEL(cross_entropy)(size_t n, size_t classes, fptt_rows logits,
 }
 
 float FPTT_KERNEL(auxiliary_cross_entropy)(size_t n, size_t classes, fptt_rows logits,
-                                           const int32_t *target, const float *fraction, void *q,
-                                           float share, float rate, int per_part, fptt_rows d) {
-  fptt_parameter *all = q;
+                                           const int32_t *target, const float *fraction,
+                                           const void *q, float share, fptt_rows d) {
+  const fptt_parameter *all = q;
   float loss = 0.0f;
   for (size_t r = 0; r < n; r++) {
     const fptt_activation *in = fptt_row(logits, r);
@@ -71,7 +71,13 @@ float FPTT_KERNEL(auxiliary_cross_entropy)(size_t n, size_t classes, fptt_rows l
       out[j] = FPTT_PUT_A((part * weight - soft) * share);
     }
   }
-  /* Q moves only now: rows of one class must not see each other's predictions */
+  return loss * share;
+}
+
+void FPTT_KERNEL(auxiliary_learn)(size_t n, size_t classes, fptt_rows logits,
+                                  const int32_t *target, const float *fraction, void *q,
+                                  float rate, int per_part) {
+  fptt_parameter *all = q;
   for (size_t r = 0; r < n; r++) {
     if (target[r] < 0 || !(per_part || fraction[r] == 1.0f)) continue;
     const fptt_activation *in = fptt_row(logits, r);
@@ -82,7 +88,6 @@ float FPTT_KERNEL(auxiliary_cross_entropy)(size_t n, size_t classes, fptt_rows l
       known[j] = FPTT_PUT_P((1.0f - rate) * FPTT_GET_P(known[j]) + rate * part);
     }
   }
-  return loss * share;
 }
 
 float FPTT_KERNEL(squared_error)(size_t n, size_t width, fptt_rows y, const float *target,

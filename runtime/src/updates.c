@@ -30,7 +30,8 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
   const float beta1 = rule->beta1, rest1 = rule->one_minus_beta1, epsilon = rule->epsilon;
   const float beta2 = rule->beta2, rest2 = rule->one_minus_beta2;
   const float lr = step.lr, factor = step.factor, rate = lr / step.correction1;
-  const float undirected = rule->directed ? 0.0f : 1.0f, correction2 = step.correction2;
+  const float correction2 = step.correction2;
+  const int directed = rule->directed;
   uint32_t largest = 0;
   (void)stochastic, (void)element, (void)by;
   FPTT_INDEPENDENT for (size_t i = 0; i < n; i++) {
@@ -38,7 +39,8 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
     if (wrapped) {
       lam = FPTT_GET_P(lambda[i]) * pull;
       m = FPTT_GET_P(mean[i]);
-      d += undirected * (alpha * (old - m) - lam);
+      float pulled = d + (alpha * (old - m) - lam);
+      d = directed ? d : pulled;
     }
     d *= factor;
     if (optimizer == FPTT_SGD) {
@@ -55,14 +57,15 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
       new = old - rate * moment1 / (fptt_sqrt(moment2 / correction2) + epsilon);
     }
     theta[i] = FPTT_ROUND(new, 0);
-    largest = largest_of(largest, new);
+    uint32_t bits = largest_of(0, new);
     if (wrapped) {
       lam = lam - alpha * (new - m);
       m = keep * m + beta * new - ratio * lam;
       lambda[i] = FPTT_ROUND(lam, 1);
       mean[i] = FPTT_ROUND(m, 2);
-      largest = largest_of(largest, lam);
+      bits = largest_of(bits, lam);
     }
+    largest = bits > largest ? bits : largest; /* once a turn: with two clang would not vectorise */
   }
   return largest;
 }

@@ -56,6 +56,19 @@ _INDEX = {
     "whole": lib.FPTT_WHOLE,
     "initial": lib.FPTT_WHOLE,
 }
+#: operations whose outputs the kernels write to where the inputs lie, and nowhere else
+_IN_PLACE = frozenset(
+    {
+        "update",
+        "weight_update",
+        "bias_update",
+        "fptt_update",
+        "fptt_weight_update",
+        "fptt_bias_update",
+        "auxiliary_cross_entropy",
+        "embedding_gradient",
+    }
+)
 _OPTIMIZERS = {"sgd": lib.FPTT_SGD, "momentum": lib.FPTT_MOMENTUM, "adam": lib.FPTT_ADAM}
 
 
@@ -67,7 +80,8 @@ class Tables:
         addresses: where every buffer lies in memory.
 
     Raises:
-        InputError: the program has an operation that the engine does not know.
+        InputError: the program has an operation that the engine does not know, or one whose
+            operands lie in memory as no kernel takes them.
     """
 
     def __init__(self, program: Program, addresses: Mapping[str, int]) -> None:
@@ -105,9 +119,9 @@ class Tables:
         seen: set[str] = set()
         for number, op in enumerate(ops):
             for place, ref in enumerate(op.inputs if any(op is u for u in updates) else ()):
-                if ref is None:
+                if ref is None or ref.buffer.role in LEARNED:
                     continue
-                if ref.buffer.role in (*LEARNED, Role.SCRATCH) and not ref.has_rows:
+                if ref.buffer.role == Role.SCRATCH and not ref.has_rows:
                     continue
                 if str(ref) not in seen and ref.buffer.dtype not in ("int32", "uint32"):
                     seen.add(str(ref))
@@ -115,6 +129,7 @@ class Tables:
 
     def _write_op(self, to: Any, op: Op) -> None:
         entry = spec(op.kind)
+        _check_places(op)
         to.kind = KINDS[str(entry.c_symbol)]
         indices = {ref.index for ref in op.refs if ref.has_rows}
         deciding = next((i for i in ("all", "last", "step") if i in indices), "whole")
@@ -176,6 +191,35 @@ def _lines(inner: tuple[int, ...], full: tuple[int, ...], transposed: bool) -> t
 def _attrs(op: Op) -> dict[str, Any]:
     """The attributes; the op table says which types they have."""
     return dict(op.attrs)
+
+
+def _check_places(op: Op) -> None:
+    """InputError where operands lie in memory as no kernel takes them."""
+    entry = spec(op.kind)
+    names = [operand.name for operand in (*entry.inputs, *entry.outputs)]
+    refs = dict(zip(names, (*op.inputs, *op.outputs), strict=True))
+    for before, after in entry.in_place if op.kind in _IN_PLACE else ():
+        if refs[before] != refs[after]:
+            raise InputError(
+                f"the engine runs {op.kind} in place only, but {after} is {refs[after]} and "
+                f"{before} is {refs[before]}; use backend='reference'"
+            )
+    if op.kind in ("affine", "product"):
+        return
+    layouts: dict[tuple[int, ...], tuple[str, tuple[int, int, int], bool]] = {}
+    for name, ref in refs.items():
+        if ref is None or ref.has_rows or len(ref.inner) < 2 or name == "tile":
+            continue
+        buffer = ref.buffer
+        lines = _lines(ref.inner, buffer.inner, buffer.transposed)
+        if op.kind.startswith("embedding") and (buffer.transposed or lines[1] != lines[2]):
+            raise InputError(f"the engine runs {op.kind} on whole tables row by row only: {ref}")
+        first, *layout = layouts.setdefault(ref.inner, (str(ref), lines, buffer.transposed))
+        if layout != [lines, buffer.transposed]:
+            raise InputError(
+                f"the engine runs {op.kind} on tensors that lie alike in memory only, not on "
+                f"{first} and {ref}; use backend='reference'"
+            )
 
 
 def _of_routine(program: Program, name: str) -> list[Op]:

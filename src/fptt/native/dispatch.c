@@ -1,7 +1,7 @@
 /* Which builds of the kernels there are, and which of them this machine runs. */
 #include "bench.h"
 
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
 #define FPTT_ISA_LIST(I) I(baseline) I(avx2) I(avx512)
 #else
 #define FPTT_ISA_LIST(I) I(baseline)
@@ -32,7 +32,7 @@ const char *fptt_isa_name(int32_t isa) {
 
 int32_t fptt_isa_runs_here(int32_t isa) {
   if (isa == ISA_baseline) return 1;
-#if defined(__x86_64__) || defined(__i386__)
+#if defined(__x86_64__)
   if (isa == ISA_avx2) {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   }

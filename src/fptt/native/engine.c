@@ -360,9 +360,13 @@ static void run_auxiliary_cross_entropy(const call *c) {
   uint8_t *known = q->base + part * SIZE(Q) * SIZE(Q) * (size_t)q->item_bytes;
   for SEGMENTS(c, s) {
     loss += KERNEL->auxiliary_cross_entropy(COUNT, SIZE(LOGITS), ROWS(LOGITS), ROWS(TARGET).data,
-                                            ROWS(FRACTION).data, known, share,
-                                            (float)ATTRIBUTE(RATE), ATTRIBUTE(PER_PART) != 0.0,
-                                            ROWS(D));
+                                            ROWS(FRACTION).data, known, share, ROWS(D));
+  }
+  /* Q moves only now: no row must see what Q learns from another of the same part */
+  for SEGMENTS(c, s) {
+    KERNEL->auxiliary_learn(COUNT, SIZE(LOGITS), ROWS(LOGITS), ROWS(TARGET).data,
+                            ROWS(FRACTION).data, known, (float)ATTRIBUTE(RATE),
+                            ATTRIBUTE(PER_PART) != 0.0);
   }
   *(float *)FIXED(LOSS) = loss;
 }
@@ -452,16 +456,26 @@ static void run_fptt_bias_update(const call *c) { gradient_update(c, 0, 1, 0); }
 static void run_fptt_direction(const call *c) {
   enum { AT, G, LAMBDA, MEAN, D };
   const fptt_operand *d = &c->op->operand[D];
-  KERNEL->direction((size_t)d->runs * (size_t)d->length, FIXED(AT), FIXED(G), FIXED(LAMBDA),
-                    FIXED(MEAN), FIXED(D), c->op->rule.alpha, c->op->rule.pull);
+  const size_t line_bytes = (size_t)d->stride * (size_t)d->item_bytes;
+  for (size_t line = 0; line < (size_t)d->runs; line++) {
+    const size_t at = line * line_bytes;
+    KERNEL->direction(SIZE(D), c->op->operand[AT].base + at, c->op->operand[G].base + at,
+                      c->op->operand[LAMBDA].base + at, c->op->operand[MEAN].base + at,
+                      d->base + at, c->op->rule.alpha, c->op->rule.pull);
+  }
 }
 
 static void run_square_sum(const call *c) {
   enum { D, START, TOTAL };
   const fptt_operand *d = &c->op->operand[D];
   const float *start = FIXED(START);
-  float before = start ? *start : 0.0f;
-  *(float *)FIXED(TOTAL) = before + KERNEL->square_sum((size_t)d->runs * (size_t)d->length, d->base);
+  size_t lines = (size_t)d->runs, length = (size_t)d->length;
+  if (d->length == d->stride) length *= lines, lines = 1; /* no gaps: one run */
+  float total = 0.0f;
+  for (size_t line = 0; line < lines; line++) {
+    total += KERNEL->square_sum(length, d->base + line * (size_t)d->stride * (size_t)d->item_bytes);
+  }
+  *(float *)FIXED(TOTAL) = start ? *start + total : total;
 }
 
 static void run_clip_factor(const call *c) {
@@ -510,7 +524,9 @@ const char *fptt_kind_name(int32_t kind) {
 static int32_t find_segments(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame) {
   fptt_segment *segment = engine->segments;
   const int32_t *rows = frame->rows, steps = frame->steps;
-  switch (op->mode) {
+  /* an operation on rows stands at each row's last step, and dropout must know which */
+  int32_t mode = op->kind == KIND_dropout && op->mode == FPTT_WHOLE ? FPTT_LAST : op->mode;
+  switch (mode) {
     case FPTT_ALL:
       if (rows[steps - 1] == engine->batch && op->kind != KIND_dropout) {
         *segment = (fptt_segment){0, 0, steps * engine->batch};

@@ -253,7 +253,7 @@ def _short(value: object) -> str:
 
 
 def load(path: str | Path, backend: str | None = None, threads: int = 1) -> Trainer:
-    """A trainer with the state that `Trainer.save` wrote.
+    """A trainer with the state that `Trainer.save` wrote; it goes on with the same bits.
 
     On the back end that wrote it, it goes on with the same bits.
 

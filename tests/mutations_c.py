@@ -1,0 +1,234 @@
+"""Breaks the engine's C in one place at a time and expects red tests.
+
+    python tests/mutations_c.py [word ...]      those whose text contains a word; all without one
+
+Every mutant is compiled into an engine of its own (see other_engine.py); the batteries
+test_native_ops.py and test_native_programs.py run on it. It takes some ten seconds a mutant.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from other_engine import ROOT, build, environment, sources
+
+#: (file, what stands there, what stands there instead)
+MUTATIONS = [
+    # cells
+    (
+        "cells",
+        "float f = fptt_sigmoid(FPTT_GET_A(in[hidden + j]));",
+        "float f = fptt_sigmoid(FPTT_GET_A(in[j]));",
+    ),
+    ("cells", "by_c * from * (f * (1.0f - f))", "by_c * g * (f * (1.0f - f))"),
+    ("cells", "next[j] = FPTT_PUT_A(by_c * f);", "next[j] = FPTT_PUT_A(by_c);"),
+    (
+        "cells",
+        "(1.0f - z) * candidate + z * FPTT_GET_A(before[j])",
+        "z * candidate + (1.0f - z) * FPTT_GET_A(before[j])",
+    ),
+    ("cells", "FPTT_PUT_A(by_n * reset)", "FPTT_PUT_A(by_n)"),
+    ("cells", "(FPTT_GET_A(before[j]) - candidate)", "(candidate - FPTT_GET_A(before[j]))"),
+    ("cells", "(1.0f - value * value)", "(1.0f - value)"),
+    # updates
+    ("updates", "(alpha * (old - m) - lam)", "(alpha * (old - m))"),
+    ("updates", "d = directed ? d : pulled;", "d = pulled;"),
+    ("updates", "lam = lam - alpha * (new - m);", "lam = lam - alpha * (old - m);"),
+    ("updates", "keep * m + beta * new - ratio * lam", "keep * m + beta * new"),
+    ("updates", "FPTT_GET_P(lambda[i]) * pull", "FPTT_GET_P(lambda[i])"),
+    ("updates", "rest2 * d * d", "rest2 * d"),
+    ("updates", "fptt_sqrt(moment2 / correction2)", "fptt_sqrt(moment2)"),
+    ("updates", "    d *= factor;\n", ""),
+    ("updates", "new = old - lr * velocity;", "new = old - lr * d;"),
+    (
+        "updates",
+        "size_t offset = run * at->stride + low;",
+        "size_t offset = run * at->length + low;",
+    ),
+    ("updates", "      low += n;\n", "      low += n + (n == 256);\n"),
+    ("updates", "- pull * FPTT_GET_P(lam[i])", "- FPTT_GET_P(lam[i])"),
+    ("updates", "lanes[i % 16] += value * value;", "lanes[i % 16] = value * value;"),
+    # products
+    (
+        "products",
+        "product_tile(R, 1, cols - column, inner",
+        "product_tile(R, 1, cols - column - 1, inner",
+    ),
+    ("products", "    if (bias && some != FPTT_LANES) first", "    if (0) first"),
+    ("products", "      if (start.data && some != FPTT_LANES) {", "      if (0) {"),
+    ("products", "  if (k < inner) {", "  if (k + 1 < inner) {"),
+    ("products", "if (bias) sum +=", "if (bias && rows > 1) sum +="),
+    ("products", "if (c + i >= columns) continue;", ""),
+    ("products", "from > passed ? from - passed : 0", "0"),
+    ("products", "to - passed < spans[s].rows ? to - passed : spans[s].rows", "spans[s].rows"),
+    ("products", "if (p) p += low * p_stride + line;", "if (p) p += line;"),
+    ("products", "if (before) sum += FPTT_GET_P(before[at + j]);", ""),
+    ("products", "columns, from == 0);", "columns, 1);"),
+    ("products", "at->runs - done - rows : done", "at->runs - done - 1 : done"),
+    (
+        "products",
+        "gradient_tile(R, 1, width - done, spans, count, from, to, line, column + done",
+        "gradient_tile(R, 1, width - done, spans, count, from, to, line, column",
+    ),
+    # losses
+    ("losses", "FPTT_PUT_A(j == label ? part - share : part)", "FPTT_PUT_A(part)"),
+    ("losses", "      clear(out, width);\n", ""),
+    ("losses", "+ rate * part)", "+ part)"),
+    ("losses", "!(per_part || fraction[r] == 1.0f)", "0"),
+    (
+        "losses",
+        "out[j] = FPTT_PUT_A((part * weight - soft) * share);",
+        "out[j] = FPTT_PUT_A((part * weight - soft));",
+    ),
+    # element by element
+    ("elementwise", "FPTT_GET_A(value[j]) > 0.0f ?", "FPTT_GET_A(value[j]) >= 0.0f ?"),
+    ("elementwise", "row + (uint32_t)r, step", "row, step"),
+    ("elementwise", "step, random[1]}", "step, 0}"),
+    ("elementwise", "words[j % 4] >= limit", "words[j % 4] > limit + 0x8000000u"),
+    (
+        "elementwise",
+        "FPTT_PUT_P(FPTT_GET_P(to[j]) + FPTT_GET_A(grad[j]))",
+        "FPTT_PUT_P(FPTT_GET_A(grad[j]))",
+    ),
+    # which rows
+    (
+        "engine",
+        "segment[count++] = (fptt_segment){t, row, rows[t] - row};",
+        "segment[count++] = (fptt_segment){steps - 1, row, rows[t] - row};",
+    ),
+    ("engine", "        if (rows[t] == row) continue;\n", ""),
+    ("engine", "rows[steps - 1] == engine->batch && op", "op"),
+    ("engine", " && op->kind != KIND_dropout) {", ") {"),
+    ("engine", "op->mode == FPTT_WHOLE && step < 0 ?", "op->mode == FPTT_WHOLE && step < -1 ?"),
+    (
+        "engine",
+        "*segment = (fptt_segment){step, 0, rows[step]};\n      return 1;",
+        "*segment = (fptt_segment){0, 0, rows[step]};\n      return 1;",
+    ),
+    (
+        "engine",
+        "case FPTT_WHOLE: return at + segment->row * operand->row_bytes;",
+        "case FPTT_WHOLE: return at;",
+    ),
+    ("engine", "block->turn > 0 ? t : high - 1 - (t - low)", "t"),
+    # operations
+    (
+        "engine",
+        "(w->transposed ? KERNEL->product : KERNEL->product_transposed)",
+        "(w->transposed ? KERNEL->product_transposed : KERNEL->product)",
+    ),
+    ("engine", "    gradient(c, X, DY, START, DW);", "    gradient(c, DY, X, START, DW);"),
+    ("engine", "gradient_update(c, 1, 1, 15)", "gradient_update(c, 1, 1, 14)"),
+    ("engine", "c->frame->part & 1));", "1));"),
+    ("engine", "(size_t)c->frame->part : 0;", "0 : 0;"),
+    ("engine", "  counted *= width;\n", ""),
+    ("engine", "start ? *start + total : total", "total"),
+    (
+        "engine",
+        "    const size_t at = line * line_bytes;",
+        "    const size_t at = line * 0 * line_bytes;",
+    ),
+    ("engine", "  to[0] = from[0];\n", ""),
+    ("engine", "+ 1e-6f)", "+ 1e-2f)"),
+    (
+        "engine",
+        "if (length == stride) length *= lines, lines = 1; /* no gaps",
+        "if (length == stride) lines = 1; /* no gaps",
+    ),
+    ("engine", "(float)(1.0 / (1.0 - ATTRIBUTE(P)))", "1.0f"),
+    # the training loop
+    (
+        "drive",
+        "(int64_t)part * batch->steps / batch->parts",
+        "(int64_t)part * (batch->steps / batch->parts)",
+    ),
+    ("drive", "batch->lengths[rows] > step", "batch->lengths[rows] >= step"),
+    ("drive", "(frame->begin + t) * batch->target_step_bytes", "t * batch->target_step_bytes"),
+    ("drive", "(double)(frame->part + 1) / batch->parts", "(double)frame->part / batch->parts"),
+    ("drive", "batch->lengths[r] < end ? batch->lengths[r] : end", "end"),
+    (
+        "drive",
+        "        memcpy(driver->moved, driver->moved_copy, (size_t)driver->moved_bytes);\n",
+        "",
+    ),
+    ("drive", "return FPTT_STATE_NOT_FINITE;", "return FPTT_OK;"),
+    ("drive", "return !engine->driver.cautious && ", "return 1 || "),
+    ("drive", "fptt_largest_watched(engine, FPTT_UPDATE, frame) < bits_of(READ_LIMIT)", "1"),
+    ("drive", "    if (*part == 0) {", "    if (*part >= 0) {"),
+    ("drive", "  fptt_run(engine, FPTT_CARRY, frame, -1);\n", ""),
+    ("drive", "any |= is_target(driver, from);", "any = is_target(driver, from);"),
+    ("drive", "(bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16", "bits >> 16"),
+]
+#: what a mutant may do without being wrong
+EQUIVALENT = {
+    "c->frame->part & 1));",  # in which order lines are gone through changes no bit
+    "        if (rows[t] == row) continue;\n",  # segments without rows
+}
+
+
+def mutated(text: str, old: str, new: str) -> str:
+    """The text with one place changed."""
+    assert text.count(old) == 1, f"{text.count(old)} times in the file: {old}"
+    return text.replace(old, new)
+
+
+def survives(folder: Path, name: str, old: str, new: str) -> bool:
+    """Whether all tests are green on a mutant. The folder has sources and objects unchanged."""
+    (source,) = sources(folder, [name])
+    original = source.read_text()
+    source.write_text(mutated(original, old, new))
+    kept = {path: path.read_bytes() for path in folder.glob(f"{name}*.o")}
+    try:
+        engine = build(folder, ["-O1"], root=folder, only=name)
+        return green(engine, ("programs",) if name == "drive" else ("ops", "programs"))
+    finally:
+        source.write_text(original)
+        for path, content in kept.items():
+            path.write_bytes(content)
+
+
+def green(engine: Path, batteries: tuple[str, ...] = ("ops", "programs")) -> bool:
+    """Whether the batteries pass on an engine."""
+    tests = [str(ROOT / "tests" / f"test_native_{name}.py") for name in batteries]
+    options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
+    chosen = ["-k", "not ctrl_c", "-p", "other_engine", "--rootdir", str(ROOT)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *chosen, *tests],
+        env=environment(FPTT_ENGINE=str(engine), FPTT_HYPOTHESIS="quick"),
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+    )
+    assert done.returncode in (0, 1, -11, -6, -8), done.stdout + done.stderr
+    return done.returncode == 0
+
+
+def main(words: list[str]) -> int:
+    survivors = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part in ("runtime", "src/fptt/native"):
+            shutil.copytree(ROOT / part, folder / part, symlinks=True)
+        assert green(build(folder, ["-O1"], root=folder)), "red without any mutation"
+        for source, old, new in MUTATIONS:
+            if words and not any(word in f"{source} {old} {new}" for word in words):
+                continue
+            alive = survives(folder, source, old, new)
+            expected = old in EQUIVALENT
+            word = "SURVIVED" if alive else "found"
+            print(f"{word:8}  {source}: {old.strip()!r} -> {new.strip()!r}", flush=True)
+            if alive and not expected:
+                survivors.append(old)
+    print(f"{len(survivors)} survived")
+    return len(survivors)
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    sys.exit(bool(main(sys.argv[1:])))
