@@ -46,7 +46,6 @@ def test_the_bundled_model_is_what_its_notes_say(test_images):
     assert notes["test_accuracy"] >= 0.96
 
 
-@pytest.mark.xfail(strict=True, reason="a checkpoint of the training stands in for the model")
 def test_the_bundled_model_is_of_a_finished_training():
     assert "provisional" not in demo.demo_model().notes
 
