@@ -17,7 +17,7 @@ from fptt.tasks import SequenceData, load
 from fptt.training.parts import PartRunner
 
 RUNS = (
-    Run("FPTT", 1, 0.03, 1, 784),
+    Run("FPTT", 1, 0.03, 1, 784, clip=1.0),
     Run("FPTT", 28, 0.01, 2, 28),
     Run("FPTT", 784, 0.01, 1, 28),
     Run("TBPTT", 28, 0.01, 1, 28),
@@ -132,7 +132,9 @@ def test_the_demo_states_true_numbers(small_rows, test_images):
     rules = [fptt.FPTT(parts=1), fptt.FPTT(parts=28), fptt.FPTT(parts=784), fptt.TBPTT(parts=28)]
     for row, run, rule in zip(small_rows, RUNS, rules, strict=True):
         loss = "every_step" if run.parts == 784 else "last"
-        program = fptt.build(net, rule, fptt.SGD(run.lr), steps=784, batch=4, clip=1.0, loss=loss)
+        program = fptt.build(
+            net, rule, fptt.SGD(run.lr), steps=784, batch=4, clip=run.clip, loss=loss
+        )
         assert row.arena_bytes == program.memory().arena_bytes
         assert dict(row.memory_bytes) == dict(program.memory().categories)
         assert (row.rule, row.parts, row.lr, row.epochs, row.label_every) == (

@@ -20,13 +20,14 @@ from fptt.studies.demo import SIDE, STEPS, DemoSettings, Run, adapt, demo_digits
 from fptt.tasks import load
 from fptt.training.inference import Inference
 
-#: K, the steps between labels, epochs, rates
+#: K, the steps between labels, epochs, largest norm, rates
 GRID = (
-    (1, STEPS, 10, (0.01, 0.03, 0.1)),
-    (28, SIDE, 10, (0.0005, 0.001, 0.002)),
-    (784, SIDE, 10, (0.001, 0.003, 0.01)),
+    (1, STEPS, 10, 1.0, (0.01, 0.03, 0.1)),
+    (1, STEPS, 10, None, (0.001, 0.003, 0.01)),
+    (28, SIDE, 10, None, (0.0005, 0.001, 0.002, 0.004)),
+    (784, SIDE, 10, None, (0.001, 0.002, 0.004)),
     # a label at every pixel: dear, and no better
-    (784, 1, 3, (0.00003, 0.0001, 0.0003)),
+    (784, 1, 3, None, (0.00003, 0.0001)),
 )
 
 
@@ -54,24 +55,25 @@ def main() -> None:
 
     def line(what: str, found: list[list[float]]) -> None:
         new, old = 100 * np.mean(found, axis=0)
-        print(f"{what:34} {new:8.1f} {old:8.1f} {(new + old) / 2:8.1f}", flush=True)
+        print(f"{what:40} {new:8.1f} {old:8.1f} {(new + old) / 2:8.1f}", flush=True)
 
-    print(f"{'':34} {'new':>8} {'old':>8} {'mean':>8}")
+    print(f"{'':40} {'new':>8} {'old':>8} {'mean':>8}")
     judge.load(net.weights)
     line(
         "before",
         [[judge.evaluate(data)["accuracy"] for data in (d.judge, d.old)] for d in draws],
     )
-    for parts, label_every, epochs, rates in GRID:
+    for parts, label_every, epochs, clip, rates in GRID:
         for lr in rates:
-            run = Run(given.rule, parts, lr, epochs, label_every)
+            run = Run(given.rule, parts, lr, epochs, label_every, clip)
             found = []
             for digits in draws:
                 judge.load(adapt(net, run, digits.learn, settings).parameters())
                 found.append(
                     [judge.evaluate(data)["accuracy"] for data in (digits.judge, digits.old)]
                 )
-            line(f"K={parts}, label every {label_every}, rate {lr:g}", found)
+            norm = f", clip {clip:g}" if clip else ""
+            line(f"K={parts}, label every {label_every}, rate {lr:g}{norm}", found)
 
 
 if __name__ == "__main__":

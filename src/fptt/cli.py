@@ -389,10 +389,13 @@ def reproduce(
     sweep: overfit four images of S-MNIST, a pixel a step, with nine K, in float32, in bfloat16
     rounded to nearest and in bfloat16 rounded at random. Needs no data files.
 
-    formats: the same three formats on MNIST by rows; the embedded images, or all with --data-dir.
+    formats: the same three formats on MNIST by rows (the embedded images, or all with --data-dir)
+    and in the demo's personalisation.
 
     JSON of sweep: a list of {parts, format, loss, final_loss, arena_bytes, seconds}; of formats: a
-    list of {format, accuracy, arena_bytes, seconds}, accuracy after every epoch; of fsdd: a list of
+    list of {study: mnist-rows, format, accuracy, arena_bytes, seconds}, accuracy after every epoch,
+    and {study: personalisation, parts, format, new_before, new_after, old_before, old_after,
+    arena_bytes, seconds}; of fsdd: a list of
     {speaker, base_accuracy, tuned_accuracy, control_accuracy, own_only_accuracy,
     others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
     others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.
@@ -441,6 +444,8 @@ def _reproduce_formats(
 
         if table == "sweep":
             swept = formats.sweep(passes=2 if quick else 100, seed=seed, on_progress=advance)
+            document = [row.as_json() for row in swept]
+            shown = [tables.sweep(swept)]
         else:
             judged = formats.rows(
                 data_dir,
@@ -449,15 +454,15 @@ def _reproduce_formats(
                 seed=seed,
                 on_progress=advance,
             )
-    if table == "sweep":
-        if as_json:
-            print_json([row.as_json() for row in swept])
-        else:
-            show(tables.sweep(swept))
-    elif as_json:
-        print_json([row.as_json() for row in judged])
+            adapted = formats.personal(epochs=1 if quick else None, on_progress=advance)
+            document = [{"study": "mnist-rows", **row.as_json()} for row in judged]
+            document += [{"study": "personalisation", **row.as_json()} for row in adapted]
+            shown = [tables.formats(judged), tables.personal_formats(adapted)]
+    if as_json:
+        print_json(document)
     else:
-        show(tables.formats(judged))
+        for result in shown:
+            show(result)
 
 
 @app.command(epilog="Example: fptt bench --batch 1,4 --parts 28 --against torch,jax")

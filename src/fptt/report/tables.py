@@ -13,7 +13,7 @@ from fptt.published import SEEDS_MEMORY_TOTAL, SEEDS_TIME
 if TYPE_CHECKING:
     from fptt.planning import MemoryComparison, PlanRow, WorkComparison
     from fptt.studies.demo import DemoRow
-    from fptt.studies.formats import RowsRow, SweepRow
+    from fptt.studies.formats import PersonalRow, RowsRow, SweepRow
 
 
 def _table(title: str, *columns: str, left: int = 1) -> Table:
@@ -244,6 +244,32 @@ def formats(rows: Sequence[RowsRow]) -> Table:
             row.format,
             f"{100 * max(row.accuracy):.2f} %",
             f"{100 * row.accuracy[-1]:.2f} %",
+            f"{row.arena_bytes:,}",
+            f"{row.seconds:.1f} s",
+        )
+    return table
+
+
+def personal_formats(rows: Sequence[PersonalRow]) -> Table:
+    """The demo's personalisation in three number formats."""
+    table = _table(
+        "Personalisation as in the demo: accuracy on the new user's digits and on the old test set",
+        "K",
+        "format",
+        "new before",
+        "new after",
+        "old before",
+        "old after",
+        "bytes",
+        "time",
+        left=2,
+    )
+    for row in rows:
+        shares = (row.new_before, row.new_after, row.old_before, row.old_after)
+        table.add_row(
+            str(row.parts),
+            row.format,
+            *(f"{100 * share:.1f} %" for share in shares),
             f"{row.arena_bytes:,}",
             f"{row.seconds:.1f} s",
         )

@@ -44,6 +44,9 @@ class Run:
         epochs: passes over the new user's digits.
         label_every: the digit's label is given, and learnt from, at every so manieth step, the
             last step included. 784: at the end of a digit; 28: at the end of each row of pixels.
+        clip: largest norm of the update direction, or None. A gradient over 784 steps can be large
+            at times; clipping it needs memory for all of it, which short parts do without.
+        dtype, rounding: as in `fptt.build`.
     """
 
     rule: str
@@ -51,6 +54,9 @@ class Run:
     lr: float
     epochs: int
     label_every: int
+    clip: float | None = None
+    dtype: str = "float32"
+    rounding: str = "nearest"
 
     @property
     def loss(self) -> str:
@@ -70,23 +76,21 @@ class DemoSettings:
         learn, judge, old: images of each digit that the new user writes to be learnt from, that
             the new user writes to be judged, and of everybody else. They are different images.
         batch: digits that are learnt from together.
-        clip: largest norm of the gradient.
         seed: of the order.
         model: another model's file instead of the bundled one.
     """
 
     runs: tuple[Run, ...] = (
-        Run("FPTT", 1, 0.03, 10, STEPS),
-        Run("FPTT", 28, 0.0005, 10, SIDE),
-        Run("FPTT", 784, 0.003, 10, SIDE),
-        Run("TBPTT", 28, 0.0005, 10, SIDE),
+        Run("FPTT", 1, 0.03, 10, STEPS, clip=1.0),
+        Run("FPTT", 28, 0.001, 10, SIDE),
+        Run("FPTT", 784, 0.001, 10, SIDE),
+        Run("TBPTT", 28, 0.001, 10, SIDE),
     )
     turn: float = 30.0
     learn: int = 20
     judge: int = 40
     old: int = 40
     batch: int = 4
-    clip: float = 1.0
     seed: int = 0
     model: Path | None = None
 
@@ -207,7 +211,9 @@ def demo_program(net: Network, run: Run, settings: DemoSettings) -> Program:
         steps=STEPS,
         batch=settings.batch,
         loss=run.loss,
-        clip=settings.clip,
+        clip=run.clip,
+        dtype=run.dtype,
+        rounding=run.rounding,
     )
 
 

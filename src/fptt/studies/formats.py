@@ -1,14 +1,14 @@
 """Number formats: float32, bfloat16 rounded to nearest, and bfloat16 rounded at random.
 
-Two studies. `sweep` overfits four images of S-MNIST with nine K. `rows` trains on MNIST by rows and
-looks at the test images.
+Three studies. `sweep` overfits four images of S-MNIST with nine K. `rows` trains on MNIST by rows and
+looks at the test images. `personal` is the demo's personalisation.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from fptt.errors import NumericalError
 from fptt.nets import LSTM, Linear, Network
 from fptt.program import build
 from fptt.rules import FPTT, SGD, CosineSchedule
+from fptt.studies.demo import DemoSettings, run_demo
 from fptt.tasks import load
 from fptt.trainer import Trainer
 
@@ -173,6 +174,64 @@ def rows(
         accuracy = [row["test_accuracy"] for row in history.rows]
         result.append(
             RowsRow(name, accuracy, program.memory().arena_bytes, time.perf_counter() - started)
+        )
+    return result
+
+
+@dataclass(frozen=True)
+class PersonalRow:
+    """The demo's personalisation with one K in one format.
+
+    Attributes:
+        parts: K.
+        format: a name of FORMATS.
+        new_before, new_after: accuracy on the new user's digits, 0 to 1.
+        old_before, old_after: on everybody else's.
+        arena_bytes: exact training memory.
+        seconds: time of training.
+    """
+
+    parts: int
+    format: str
+    new_before: float
+    new_after: float
+    old_before: float
+    old_after: float
+    arena_bytes: int
+    seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with the attributes' names."""
+        return dict(vars(self))
+
+
+def personal(
+    *, epochs: int | None = None, on_progress: Progress | None = None
+) -> list[PersonalRow]:
+    """The demo's personalisation by FPTT, every K in every format.
+
+    Args:
+        epochs: passes over the new user's digits; the demo's by default.
+        on_progress: called with what runs and the share that is done.
+    """
+    ways = [(run, name) for run in DemoSettings().runs if run.rule == "FPTT" for name in FORMATS]
+    result = []
+    for number, (run, name) in enumerate(ways):
+        if on_progress:
+            on_progress(f"personalisation, K={run.parts}, {name}", number / len(ways))
+        run = replace(run, epochs=epochs or run.epochs, **FORMATS[name])
+        (row,) = run_demo(DemoSettings(runs=(run,)))
+        result.append(
+            PersonalRow(
+                run.parts,
+                name,
+                row.new_before,
+                row.new_after,
+                row.old_before,
+                row.old_after,
+                row.arena_bytes,
+                row.seconds,
+            )
         )
     return result
 
