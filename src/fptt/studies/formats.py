@@ -1,7 +1,7 @@
 """Number formats: float32, bfloat16 rounded to nearest, and bfloat16 rounded at random.
 
-Three studies. `sweep` overfits four images of S-MNIST with nine K. `rows` trains on MNIST by rows and
-looks at the test images. `personal` is the demo's personalisation.
+Three studies. `sweep` overfits four images of S-MNIST with nine K. `rows` trains on MNIST by rows
+and looks at the test images. `personal` is the demo's personalisation.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from fptt.tasks import load
 from fptt.trainer import Trainer
 
 #: name -> options of `build`
-FORMATS: dict[str, dict[str, str]] = {
+FORMATS: dict[str, dict[str, Any]] = {
     "float32": {"dtype": "float32"},
     "bfloat16 to nearest": {"dtype": "bfloat16"},
     "bfloat16 stochastic": {"dtype": "bfloat16", "rounding": "stochastic"},
