@@ -17,7 +17,7 @@ extern "C" {
 #define FPTT_STATUS_LIST(S)                                                        \
   S(OK, "done")                                                                    \
   S(UNKNOWN_OP, "the program has an operation that this build does not know")      \
-  S(ARENA_TOO_SMALL, "the memory given is smaller than the program's plan")        \
+  S(ARENA_TOO_SMALL, "an operation would reach beyond the memory given")            \
   S(UNALIGNED, "the memory given does not start at a multiple of 16 bytes")        \
   S(BAD_PROGRAM, "the program's tables contradict each other")                     \
   S(LOSS_NOT_FINITE, "the loss became NaN or Inf")                                 \

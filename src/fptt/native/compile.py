@@ -101,6 +101,7 @@ class Tables:
             raise InputError(
                 f"the engine has no kernel for {', '.join(unknown)}; use backend='reference'"
             )
+        self.op_count, self.block_count = len(ops), len(blocks)
         self.ops = ffi.new("fptt_op[]", max(len(ops), 1))
         for number, op in enumerate(ops):
             self._write_op(self.ops[number], op)

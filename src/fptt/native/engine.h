@@ -114,7 +114,8 @@ typedef struct {
   const fptt_op *ops;
   const fptt_block *blocks;
   fptt_routine routine[FPTT_ROUTINES];
-  int32_t batch;
+  int32_t op_count, block_count;
+  int32_t batch, part_steps; /* most rows, most steps of a part */
   fptt_segment *segments; /* room for as many as a part has steps, or rows */
   fptt_span *spans;       /* likewise */
   int32_t *rows;          /* room for the steps of a part */
@@ -128,6 +129,16 @@ typedef struct {
 size_t fptt_pool_bytes(void);
 int32_t fptt_pool_start(fptt_pool *pool, int32_t threads);
 void fptt_pool_stop(fptt_pool *pool);
+
+/* A piece of memory that the program may use. */
+typedef struct {
+  const uint8_t *start;
+  size_t bytes;
+} fptt_memory;
+
+/* Whether the tables are sound: known operations, and every operand, at its largest, inside one of
+ * the pieces of memory, which start at multiples of 16 bytes. */
+fptt_status fptt_check(const fptt_engine *engine, const fptt_memory *memory, int32_t pieces);
 
 fptt_status fptt_run(fptt_engine *engine, int32_t routine, const fptt_frame *frame, int32_t step);
 

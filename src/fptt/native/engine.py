@@ -95,6 +95,20 @@ class Engine(Arena):
         for name, (first, count) in self._tables.routines.items():
             routine = self._engine.routine[ROUTINES[name]]
             routine.first, routine.count = first, count
+        self._engine.op_count = self._tables.op_count
+        self._engine.block_count = self._tables.block_count
+        self._engine.part_steps = program.part_steps
+        memory = ffi.new(
+            "fptt_memory[]",
+            [
+                (ffi.cast("uint8_t *", block.ctypes.data), size)
+                for block, size in (
+                    (self.arena, program.plan.arena_bytes),
+                    (self._const, program.plan.const_bytes),
+                )
+            ],
+        )
+        check(lib.fptt_check(self._engine, memory, len(memory)))
         if "update" in program.routines:
             self._prepare_driver()
         if threads > 1:
