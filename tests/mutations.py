@@ -138,7 +138,7 @@ mutation(
     "LSTM: no gradient through h to the step before",
     (
         "nets/lstm.py",
-        'e.emit("product", [gates, e.parameter("weight_hh").whole, None], [dh])',
+        'e.emit("product", [gates, weight_hh, None], [dh], after_first=True)',
         'e.emit("fill", [], [dh], value=0.0)',
     ),
     tests=gradients("LSTM"),
@@ -473,8 +473,8 @@ mutation(
     "stale mean: it never moves",
     (
         UPDATES,
-        "return theta_out, lam_out, mean_out, first, second",
-        "return theta_out, lam_out, mean, first, second",
+        "_rounded(mean_out, 2, noise, attrs)",
+        "_rounded(mean, 2, noise, attrs)",
     ),
     tests=trajectory(),
 )
@@ -496,8 +496,8 @@ mutation(
     "the mean is an alias of theta",
     (
         UPDATES,
-        "return theta_out, lam_out, mean_out, first, second",
-        "return theta_out, lam_out, theta_out, first, second",
+        "_rounded(mean_out, 2, noise, attrs)",
+        "_rounded(theta_out, 0, noise, attrs)",
     ),
     tests=trajectory(),
 )
@@ -514,10 +514,14 @@ mutation(
     "momentum gathers g instead of d",
     (
         UPDATES,
-        "    theta_out, first, second = _step(theta, d, lr, first, second, correction, attrs)",
+        (
+            "    theta_out, first, second = _step(theta, d, lr, first, second, correction, attrs)\n"
+            "    kept ="
+        ),
         (
             "    theta_out, first, second = _step(theta, g, lr, first, second, correction, attrs)\n"
-            "    theta_out = theta_out - lr * (d - g)"
+            "    theta_out = theta_out - lr * (d - g)\n"
+            "    kept ="
         ),
     ),
     tests=trajectory(optimizer="momentum"),
@@ -622,10 +626,126 @@ mutation(
     "work: rows that ended still count",
     (
         "program/count.py",
-        "for rows, steps in Counter(frame.rows).items():",
+        "for rows, steps in Counter(frame.rows[op.after_first :]).items():",
         "for rows, steps in {frame.rows[0]: frame.steps}.items():",
     ),
     tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "work: the first step of a part counts like the others",
+    ("program/count.py", "Counter(frame.rows[op.after_first :])", "Counter(frame.rows)"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "work: the first step's product is computed all the same",
+    ("reference/interpreter.py", "if t > 0 or not op.after_first:", "if True:"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "no gradient reaches the step before",
+    ("reference/interpreter.py", "if t > 0 or not op.after_first:", "if not op.after_first:"),
+    tests=gradients("LSTM"),
+)
+mutation(
+    "no gradient reaches the first step",
+    (
+        "reference/interpreter.py",
+        "if t > 0 or not op.after_first:",
+        "if t > 1 or not op.after_first:",
+    ),
+    tests=gradients("RNN"),
+)
+mutation(
+    "verify: a loop forwards may leave its first turn out",
+    (
+        "program/verify.py",
+        "if op.after_first and not (loop and loop.reverse):",
+        "if op.after_first and not loop:",
+    ),
+    tests="test_verify.py::test_first_step",
+)
+mutation(
+    "text: the first step is not mentioned",
+    ("program/text.py", '"if t > 0: " if op.after_first else ""', '""'),
+    tests="test_golden_text.py::test_a_program_prints_as_before[lstm_fptt]",
+)
+mutation(
+    "input and state: the state is left out",
+    (
+        PRODUCTS,
+        "return multiply_add(h, v.T, multiply_add(x, w.T, bias, start))",
+        "return multiply_add(x, w.T, bias, start)",
+    ),
+    tests=("test_op_table.py::test_numbers[affine_sum]", gradients("LSTM")),
+)
+mutation(
+    "work: input and state start two sums",
+    (
+        PRODUCTS,
+        "multiply_add(h, v.T, multiply_add(x, w.T, bias, start))",
+        "multiply_add(x, w.T, bias, multiply_add(h, v.T, start))",
+    ),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "least work: every step of the way back reads the weights",
+    ("bench/floor.py", "for op in ops if not op.after_first)", "for op in ops)"),
+    tests="test_bench_command.py::test_least_work_of_lstm",
+)
+mutation(
+    "rounding at random: every update draws the same",
+    ("program/bfloat16.py", "[which, tensor, update, 0]", "[which, tensor, 0, 0]"),
+    tests="test_stochastic_rounding.py::test_what_tells_random_numbers_apart",
+)
+mutation(
+    "rounding at random: theta, lambda and m draw the same",
+    ("program/bfloat16.py", "[which, tensor, update, 0]", "[0, tensor, update, 0]"),
+    tests="test_op_table.py::test_numbers[fptt_update]",
+)
+mutation(
+    "rounding at random: NaN becomes a number",
+    (
+        "program/bfloat16.py",
+        "np.where(np.isfinite(single), rounded.view(np.float32), single)",
+        "rounded.view(np.float32)",
+    ),
+    tests="test_stochastic_rounding.py::"
+    "test_numbers_that_bfloat16_holds_and_those_that_are_none_stay",
+)
+mutation(
+    "rounding at random: always away from zero",
+    ("program/bfloat16.py", "(noise & np.uint32(0xFFFF))) &", "np.uint32(0xFFFF)) &"),
+    tests="test_stochastic_rounding.py::test_the_mean_of_many_is_the_value",
+)
+mutation(
+    "rounding at random: updates are not counted",
+    ("rules/rule.py", 'e.emit("next_sequence", [e.noise], [e.noise])', "pass"),
+    tests="test_stochastic_rounding.py::test_every_update_has_its_number",
+)
+mutation(
+    "rounding at random: pieces of a tensor draw the same",
+    (TRAINING, '{"first_row": self.rows[0]} if self.rows else {}', "{}"),
+    tests="test_stochastic_rounding.py::test_every_number_of_a_program_has_random_bits_of_its_own",
+)
+mutation(
+    "rounding at random: the seed has no part in it",
+    ("trainer.py", "np.array([self.seed, 0], np.uint32)", "np.array([0, 0], np.uint32)"),
+    tests="test_stochastic_rounding.py::test_the_seed_decides",
+)
+mutation(
+    "rounding at random: a snapshot forgets it",
+    ("storage/snapshot.py", 'rounding=config.get("rounding", "nearest")', 'rounding="nearest"'),
+    tests="test_stochastic_rounding.py::test_a_snapshot_goes_on_with_the_same_bits",
+)
+mutation(
+    "rounding at random: snapshots from before it are refused",
+    ("storage/snapshot.py", 'its = {"rounding": "nearest", **its}', "pass"),
+    tests="test_files.py::test_a_snapshot_that_fptt_wrote_before_there_were_slots",
+)
+mutation(
+    "an engine that is gone keeps its threads",
+    ("native/engine.py", "weakref.finalize(self, _stop, self._pool)", "pass"),
+    tests="test_native_threads.py::test_an_engine_that_is_gone_stops_its_threads",
 )
 mutation(
     "work: a lookup moves the whole table",

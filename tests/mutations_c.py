@@ -3,7 +3,8 @@
     python tests/mutations_c.py [word ...]      those whose text contains a word; all without one
 
 Every mutant is compiled into an engine of its own (see other_engine.py); the batteries
-test_native_ops.py and test_native_programs.py run on it. It takes some ten seconds a mutant.
+test_native_ops.py, test_native_programs.py and test_native_threads.py run on it. It takes some ten
+seconds a mutant.
 """
 
 from __future__ import annotations
@@ -56,8 +57,8 @@ MUTATIONS = [
     # products
     (
         "products",
-        "product_tile(R, 1, cols - column, inner",
-        "product_tile(R, 1, cols - column - 1, inner",
+        "product_tile(R, 1, cols - column, one",
+        "product_tile(R, 1, cols - column - 1, one",
     ),
     ("products", "    if (bias && some != FPTT_LANES) first", "    if (0) first"),
     ("products", "      if (start.data && some != FPTT_LANES) {", "      if (0) {"),
@@ -69,7 +70,8 @@ MUTATIONS = [
     ("products", "if (p) p += low * p_stride + line;", "if (p) p += line;"),
     ("products", "if (before) sum += FPTT_GET_P(before[at + j]);", ""),
     ("products", "columns, from == 0);", "columns, 1);"),
-    ("products", "at->runs - done - rows : done", "at->runs - done - 1 : done"),
+    ("products", "last - done - rows : first + done", "last - done - 1 : first + done"),
+    ("products", "  if (two.inner) product_rows", "  if (0) product_rows"),
     (
         "products",
         "gradient_tile(R, 1, width - done, spans, count, from, to, line, column + done",
@@ -104,27 +106,27 @@ MUTATIONS = [
     ("engine", "        if (rows[t] == row) continue;\n", ""),
     ("engine", "rows[steps - 1] == engine->batch && op", "op"),
     ("engine", " && op->kind != KIND_dropout) {", ") {"),
-    ("engine", "op->mode == FPTT_WHOLE && step < 0 ?", "op->mode == FPTT_WHOLE && step < -1 ?"),
+    ("engine", "op->mode == FPTT_WHOLE ? FPTT_LAST", "op->mode == FPTT_WHOLE ? FPTT_WHOLE"),
     (
         "engine",
-        "*segment = (fptt_segment){step, 0, rows[step]};\n      return 1;",
-        "*segment = (fptt_segment){0, 0, rows[step]};\n      return 1;",
+        "const fptt_segment segment = {t, first, end - first};",
+        "const fptt_segment segment = {0, first, end - first};",
     ),
     (
         "engine",
         "case FPTT_WHOLE: return at + segment->row * operand->row_bytes;",
         "case FPTT_WHOLE: return at;",
     ),
-    ("engine", "block->turn > 0 ? t : high - 1 - (t - low)", "t"),
+    ("engine", "l->block->turn > 0 ? i : l->high - 1 - (i - l->low)", "i"),
     # operations
     (
         "engine",
-        "(w->transposed ? KERNEL->product : KERNEL->product_transposed)",
-        "(w->transposed ? KERNEL->product_transposed : KERNEL->product)",
+        "if (c->op->operand[w].transposed) {",
+        "if (!c->op->operand[w].transposed) {",
     ),
-    ("engine", "    gradient(c, X, DY, START, DW);", "    gradient(c, DY, X, START, DW);"),
-    ("engine", "gradient_update(c, 1, 1, 15)", "gradient_update(c, 1, 1, 14)"),
-    ("engine", "c->frame->part & 1));", "1));"),
+    ("engine", "gradient(c, X, DY, START, DW, NULL,", "gradient(c, DY, X, START, DW, NULL,"),
+    ("engine", "gradient_update(c, 1, 1, 16)", "gradient_update(c, 1, 1, 15)"),
+    ("engine", "c->frame->part & 1);", "1);"),
     ("engine", "(size_t)c->frame->part : 0;", "0 : 0;"),
     ("engine", "  counted *= width;\n", ""),
     ("engine", "start ? *start + total : total", "total"),
@@ -141,6 +143,51 @@ MUTATIONS = [
         "if (length == stride) lines = 1; /* no gaps",
     ),
     ("engine", "(float)(1.0 / (1.0 - ATTRIBUTE(P)))", "1.0f"),
+    # input and state in one product, or one after the other
+    ("engine", "factors(c, s, X, W), factors(c, s, H, V)", "factors(c, s, X, W), no_factors"),
+    (
+        "engine",
+        "affine(c, s, H, V, NULL, ROWS(Y), ROWS(Y)",
+        "affine(c, s, H, V, NULL, ROWS(START), ROWS(Y)",
+    ),
+    # the first step of a part
+    ("engine", "      if (ops[k].after_first && t == 0) continue;\n", ""),
+    ("engine", "ops[k].after_first && t == 0", "ops[k].after_first"),
+    ("engine", "ops[k].after_first && t == 0", "ops[k].after_first && i == 0"),
+    # rounding at random
+    ("engine", "fptt_rounding_key(noise[0], noise[1],", "fptt_rounding_key(noise[0], 0,"),
+    ("engine", "noise[1], c->op->tensor, i)", "noise[1], c->op->tensor, 0)"),
+    ("engine", "noise[1], c->op->tensor, i)", "noise[1], 0, i)"),
+    ("engine", "c->op->first_element,", "0,"),
+    ("engine", "at->transposed ? 1u : ROW_DISTANCE,", "ROW_DISTANCE,"),
+    ("updates", "element + (uint32_t)i * by", "element + (uint32_t)i"),
+    ("updates", "run * at->element_by_run + place * by", "run * at->element_by_run"),
+    ("updates", "  if (rule->stochastic) {", "  if (0) {"),
+    ("updates", "lambda[i] = FPTT_ROUND(lam, 1);", "lambda[i] = FPTT_ROUND(lam, 0);"),
+    # threads
+    (
+        "engine",
+        "size_t last = lines * (size_t)(number + 1) / (size_t)of;",
+        "size_t last = lines * (size_t)(number + 1) / (size_t)of - (number + 1 < of);",
+    ),
+    (
+        "engine",
+        "size_t first = lines * (size_t)number / (size_t)of;",
+        "size_t first = lines * (size_t)number / (size_t)of - (number > 0);",
+    ),
+    (
+        "engine",
+        "(int32_t)((int64_t)l->frame->rows[0] * (number + 1) / of);",
+        "(int32_t)((int64_t)l->frame->rows[0] * (number + 1) / of) - (number + 1 < of);",
+    ),
+    (
+        "engine",
+        "int32_t end = last < l->frame->rows[t] ? last : l->frame->rows[t];",
+        "int32_t end = last;",
+    ),
+    ("pool", "pool && pool->process == (int32_t)getpid() ?", "pool ?"),
+    ("pool", "  atomic_store(&pool->busy, here - 1);\n", ""),
+    ("pool", "  atomic_store(&pool->stop, 1);\n", ""),
     # the training loop
     (
         "drive",
@@ -166,9 +213,13 @@ MUTATIONS = [
 ]
 #: what a mutant may do without being wrong
 EQUIVALENT = {
-    "c->frame->part & 1));",  # in which order lines are gone through changes no bit
+    "c->frame->part & 1);",  # in which order lines are gone through changes no bit
     "        if (rows[t] == row) continue;\n",  # segments without rows
 }
+
+
+#: where a file's mistakes show, where it is not in all of them
+BATTERIES = {"drive": ("programs",), "pool": ("threads",)}
 
 
 def mutated(text: str, old: str, new: str) -> str:
@@ -185,26 +236,29 @@ def survives(folder: Path, name: str, old: str, new: str) -> bool:
     kept = {path: path.read_bytes() for path in folder.glob(f"{name}*.o")}
     try:
         engine = build(folder, ["-O1"], root=folder, only=name)
-        return green(engine, ("programs",) if name == "drive" else ("ops", "programs"))
+        return green(engine, BATTERIES.get(name, ("ops", "programs", "threads")))
     finally:
         source.write_text(original)
         for path, content in kept.items():
             path.write_bytes(content)
 
 
-def green(engine: Path, batteries: tuple[str, ...] = ("ops", "programs")) -> bool:
+def green(engine: Path, batteries: tuple[str, ...] = ("ops", "programs", "threads")) -> bool:
     """Whether the batteries pass on an engine."""
     tests = [str(ROOT / "tests" / f"test_native_{name}.py") for name in batteries]
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-p", "no:xdist"]
     chosen = ["-k", "not ctrl_c", "-p", "other_engine", "--rootdir", str(ROOT)]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *chosen, *tests],
-        env=environment(FPTT_ENGINE=str(engine), FPTT_HYPOTHESIS="quick"),
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *options, *chosen, *tests],
+            env=environment(FPTT_ENGINE=str(engine), FPTT_HYPOTHESIS="quick"),
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            timeout=300,
+        )
+    except subprocess.TimeoutExpired:  # threads that wait for each other
+        return False
     assert done.returncode in (0, 1, -11, -6, -8), done.stdout + done.stderr
     return done.returncode == 0
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 MODULE = "fptt.native._engine"
 KERNELS = ("products", "updates", "cells", "losses", "elementwise", "table")
 OTHERS = ("math_arrays", "status", "version")
-GLUE = ("engine", "drive")
+GLUE = ("engine", "drive", "pool")
 #: as in meson.build
 ISAS = {"baseline": [], "avx2": ["-mavx2", "-mfma", "-mf16c"], "avx512": [*AVX512, "-mfma"]}
 TYPES = {

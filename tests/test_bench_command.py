@@ -82,21 +82,23 @@ def test_parts_that_fit(options, parts):
 
 
 def test_least_work_of_lstm():
-    """By hand: T steps of [n, 1 + H] x [1 + H, 4 H], back, and the weight gradients."""
+    """By hand: T steps of [n, 1 + H] x [1 + H, 4 H], back, and the weight gradients. The gradient
+    of the state before is not wanted at the first step of each of the K parts."""
     steps, parts, hidden, batch, outputs = 6, 3, 5, 2, 10
     program = Case("lstm", 1, hidden, batch, parts, steps).program()
     found = costs(program)
     gates, head = 4 * hidden, 2 * outputs * hidden * batch * parts
     recurrent = 2 * gates * hidden * batch * steps
+    back = 2 * gates * hidden * batch * (steps - parts)
     inputs = 2 * gates * batch * steps
     assert found["forward"].flop == recurrent + inputs + head
-    assert found["backward"].flop == recurrent + head
+    assert found["backward"].flop == back + head
     assert found["FPTT logic"].flop == recurrent + inputs + head
     weights = 4 * (gates * hidden + gates + gates)
     readout = 4 * outputs * hidden
     assert step_bytes(program) == weights
     assert found["forward"].read == steps * weights + parts * (readout + 4 * outputs)
-    assert found["backward"].read == steps * 4 * gates * hidden + parts * readout
+    assert found["backward"].read == (steps - parts) * 4 * gates * hidden + parts * readout
     assert found["FPTT logic"].read == 0
     learnt = 4 * (weights + readout + 4 * outputs)  # theta, lambda, mean, momentum
     assert found["FPTT logic"].rewritten == parts * (2 * learnt + 4)  # and the rate, once

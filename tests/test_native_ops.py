@@ -96,6 +96,8 @@ def optimizer_attrs(rng):
         "beta1": 0.9,
         "beta2": 0.99,
         "epsilon": 1e-8,
+        "tensor": int(rng.integers(5)),
+        "first_row": int(rng.integers(3)),
     }
 
 
@@ -109,6 +111,8 @@ def wrapper_attrs(rng):
 
 
 LEARNT = {"second": unit, "correction": unit, "lr": unit, "factor": unit}
+#: what is rounded at random where there is noise
+ROUNDED = ("theta_out", "lam_out", "mean_out")
 OUTPUTS = frozenset({"theta_out", "lam_out", "mean_out", "first_out", "second_out"})
 #: Adam divides by sqrt(v'/q): v >= 0.05 keeps that below 5; beta / alpha enlarges what m gets from
 #: lambda up to 4 times
@@ -120,6 +124,7 @@ LABELS = frozenset({"target", "fraction", "q", "token"})
 CASES: dict[str, OpCase] = {
     # sums of products: only the order of the additions and fused roundings differ
     "affine": OpCase(a_sum, positive=True),
+    "affine_sum": OpCase(lambda n: a_sum(2 * n), positive=True),
     "product": OpCase(a_sum, positive=True),
     "weight_gradient": OpCase(a_sum, positive=True),
     "bias_gradient": OpCase(a_sum, positive=True),
@@ -210,11 +215,14 @@ class Scene:
         self.layouts: dict[tuple[int, ...], dict[str, Any]] = {}
         self.star = bool(rng.integers(2)) and kind in ("fill", "copy")  # has it rows?
         refs = self.draw_refs()
+        #: in a loop backwards, not at the first step of the part
+        self.after_first = self.t is not None and self.chance(0.3)
         self.op = Op(
             kind,
             tuple(refs.get(o.name) for o in self.entry.inputs),
             tuple(refs.get(o.name) for o in self.entry.outputs),
             self.attrs,
+            self.after_first,
         )
         self.refs = refs
         self.program = self.make_program()
@@ -251,6 +259,8 @@ class Scene:
             return optimizer in ("momentum", "adam")
         if name in ("second", "second_out", "correction"):
             return optimizer == "adam"
+        if name == "noise":
+            return self.dtype == "bfloat16" and self.chance()
         return self.chance()
 
     def draw_refs(self) -> dict[str, Ref]:
@@ -280,7 +290,7 @@ class Scene:
 
     def dtype_of(self, operand: Any) -> str:
         if operand.integer:
-            return "uint32" if operand.name in ("random", "next") else "int32"
+            return "uint32" if operand.name in ("random", "next", "noise") else "int32"
         if operand.name in CONTROL | CONTROL_OF.get(self.kind, set()) or (
             self.kind == "clip_factor"
         ):
@@ -381,7 +391,7 @@ class Scene:
         base = fptt.build(
             fptt.Network([fptt.Linear(1, 1)]), fptt.BPTT(), fptt.SGD(), steps=1, batch=1
         )
-        body = Loop((self.op,)) if self.t is not None else self.op
+        body = Loop((self.op,), self.after_first) if self.t is not None else self.op
         program = replace(
             base,
             batch=self.batch,
@@ -520,7 +530,15 @@ class Scene:
             # embedding_gradient and Q are rounded whenever a row is added
             each = self.terms() if name in ("dw", "q_out") and half and self.case.must else 0
             bounds[name] = (ulps * ULP32 * largest, ULP16 * (half + each), largest if each else 0)
+            if self.kind == "affine_sum" and half and not self.one_product:
+                # the engine writes the first product before it adds the second
+                bounds[name] = (bounds[name][0] + ULP16 / 2 * largest, *bounds[name][1:])
         return bounds
+
+    @property
+    def one_product(self) -> bool:
+        """Whether both matrices of affine_sum lie so that one kernel takes them."""
+        return all(self.refs[name].buffer.transposed for name in ("w", "v"))
 
     def magnitudes(self, drawn: Any) -> list[Any]:
         """The formula on absolute values: no sum has larger terms."""
@@ -552,6 +570,9 @@ class Scene:
         assert np.array_equal(expected[outside], before[outside]), "the test's own idea of places"
         touched = np.flatnonzero((after != before) & outside)
         assert not len(touched), f"wrote at byte {touched[0]}: {self.around(int(touched[0]))}"
+        if self.after_first and self.t == 0:
+            assert np.array_equal(expected, before) and np.array_equal(after, before), "not skipped"
+            return
         bounds = self.bounds(drawn, wanted)
         for name, parts in wanted.items():
             if name == "tile":
@@ -570,6 +591,10 @@ class Scene:
                 gap = np.abs(a[sure].astype(float) - b[sure].astype(float))
                 room = absolute + relative * np.maximum(np.abs(b[sure].astype(float)), base)
                 worst = (gap - room).max(initial=-1)
+                if "noise" in self.refs and name in ROUNDED and not not_finite:
+                    # the same random bits: another result only where the sums differ a little
+                    other = int((gap > 0).sum())
+                    assert other <= 2 + 0.02 * gap.size, f"{name}: {other} of {gap.size} differ"
                 assert worst <= 0, f"{name}, part {number}: {gap.max():.3g} apart, {absolute:.3g}"
 
     def around(self, byte: int) -> str:
@@ -621,7 +646,8 @@ def scratch(name: str, *inner: int, dtype: str = "float32", **more: Any) -> Ref:
 def test_an_update_that_is_not_in_place_is_refused():
     theta, g, out, lr = (scratch(n, 3) for n in ("theta", "g", "out", "lr"))
     attrs = optimizer_attrs(np.random.default_rng(1)) | {"optimizer": "sgd"}
-    inputs = (theta, g, replace(lr, buffer=replace(lr.buffer, inner=(1,))), None, None, None, None)
+    lr = replace(lr, buffer=replace(lr.buffer, inner=(1,)))
+    inputs = (theta, g, lr, None, None, None, None, None)
     tables(Op("update", inputs, (theta, None, None), attrs))
     message = "^the engine runs update in place only, but theta_out is out and theta is theta; "
     with pytest.raises(fptt.InputError, match=message):

@@ -8,6 +8,7 @@ what the engine computes in two ways must agree in every bit.
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 
@@ -482,7 +483,12 @@ except KeyboardInterrupt:
 
 
 def test_ctrl_c_leaves_a_state_between_two_parts():
-    done = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
     assert done.returncode == 0, done.stderr
     first, usable = done.stdout.splitlines()
     word, took, digest = first.split()

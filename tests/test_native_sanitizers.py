@@ -34,7 +34,10 @@ WARNINGS = ["-std=c11", "-Wall", "-Wextra", "-Wconversion", "-Wshadow", "-Werror
 INCLUDE = include(ROOT)
 KERNEL_FILES = sources(ROOT, KERNELS)
 #: compiled once
-SINGLE_FILES = [*sources(ROOT, [*OTHERS, *GLUE]), ROOT / "src/fptt/native/dispatch.c"]
+NATIVE = ROOT / "src" / "fptt" / "native"
+SINGLE_FILES = [*sources(ROOT, [*OTHERS, *GLUE]), NATIVE / "stopwatch.c", NATIVE / "dispatch.c"]
+#: compiled for every instruction set, but for one pair of types
+LIMITS = NATIVE / "limits.c"
 
 
 def compilers():
@@ -56,6 +59,10 @@ def test_no_warning_for_any_instruction_set_and_types(cc):
         for flags in isas().values()
         for types in TYPES.values()
         for source in KERNEL_FILES
+    ]
+    commands += [
+        [cc, *WARNINGS, *INCLUDE, *flags, "-DFPTT_SUFFIX=_x", "-fsyntax-only", LIMITS]
+        for flags in isas().values()
     ]
     single = [cc, *WARNINGS, *INCLUDE, VERSION, "-fsyntax-only"]
     commands += [[*single, source] for source in SINGLE_FILES]
@@ -106,19 +113,35 @@ def test_the_public_header_is_cxx_too(cc, tmp_path):
 
 # -- what the objects need -----------------------------------------------------------------------
 
-#: what C11 compilers call by themselves, and (drive.c, dispatch.c) the clock and the processor
+#: what C11 compilers call by themselves, and (drive.c, stopwatch.c, dispatch.c) the clock and the
+#: processor; threads are for pool.c alone
 ALLOWED = {"memcpy", "memmove", "memset", "memcmp"}
 ALLOWED_GLUE = ALLOWED | {"clock_gettime", "__cpu_model", "__cpu_indicator_init"}
+ALLOWED_POOL = ALLOWED_GLUE | {"sched_yield", "getpid", "pthread_create", "pthread_join"}
+ALLOWED_POOL |= {f"pthread_mutex_{what}" for what in ("init", "lock", "unlock")}
+ALLOWED_POOL |= {f"pthread_cond_{what}" for what in ("init", "wait", "broadcast")}
 INSTRUMENTS = re.compile(r"_GLOBAL_OFFSET_TABLE_|__stack_chk_fail|_+chkstk.*")
 
 
+def nm(objects):
+    """The names in every object, also those of archives: [(name, kind)] by file name."""
+    members = {}
+    for path in objects:
+        done = subprocess.run(["nm", "-P", "-A", str(path)], capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        for line in done.stdout.splitlines():
+            where, name, kind, *_ = line.split()
+            member = re.split(r"[/\[]", where.rstrip(":]"))[-1]
+            members.setdefault(member, []).append((name, kind))
+    return members
+
+
 def undefined(objects):
-    """Names that the objects want from elsewhere, and those that they have."""
-    done = subprocess.run(["nm", "-P", *map(str, objects)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    lines = [line.split() for line in done.stdout.splitlines() if len(line.split()) > 1]
-    own = {name for name, kind, *_ in lines if kind not in "Uw"}
-    return {name for name, kind, *_ in lines if kind in "Uw"} - own
+    """Names that the objects want from elsewhere."""
+    names = [pair for member in nm(objects).values() for pair in member]
+    return {name for name, kind in names if kind in "Uw"} - {
+        name for name, kind in names if kind not in "Uw"
+    }
 
 
 def built_archives():
@@ -133,6 +156,7 @@ def test_no_malloc_no_stdio_no_libm(tmp_path):
         assert len(archives) >= 4
         runtime = [path for path in archives if path.name != "libfptt_engine.a"]
         assert {n for n in undefined(runtime) if not INSTRUMENTS.fullmatch(n)} <= ALLOWED
+        members = nm([path for path in archives if path not in runtime])
         whole = undefined(archives)
     else:
         flags = ["-O2", *MATH, *INCLUDE, VERSION, "-DFPTT_SUFFIX=_baseline_0", "-fPIC"]
@@ -140,9 +164,16 @@ def test_no_malloc_no_stdio_no_libm(tmp_path):
         objects = [tmp_path / f"{source.stem}.o" for source in files]
         pairs = zip(files, objects, strict=True)
         assert run_all([["cc", *flags, "-c", s, "-o", o] for s, o in pairs]) == []
-        assert {n for n in undefined(objects[:-2]) if not INSTRUMENTS.fullmatch(n)} <= ALLOWED
+        runtime = objects[: -len(GLUE) - 1]
+        assert {n for n in undefined(runtime) if not INSTRUMENTS.fullmatch(n)} <= ALLOWED
+        members = nm(objects[-len(GLUE) - 1 :])
         whole = {name for name in undefined(objects) if not name.startswith("fptt_isa_")}
-    assert {name for name in whole if not INSTRUMENTS.fullmatch(name)} <= ALLOWED_GLUE
+    assert {name for name in whole if not INSTRUMENTS.fullmatch(name)} <= ALLOWED_POOL
+    assert any("pool" in member for member in members)
+    for member, names in members.items():
+        wanted = {name for name, kind in names if kind in "Uw" and not name.startswith("fptt_")}
+        wanted = {name for name in wanted if not INSTRUMENTS.fullmatch(name)}
+        assert wanted <= (ALLOWED_POOL if "pool" in member else ALLOWED_GLUE), member
 
 
 # -- sanitizers ----------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import fptt
 from fptt.native.compile import KINDS as KERNELS
 from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, spec, table
 from fptt.program.opspec import op, parse_operand
+from fptt.program.philox import philox
 
 SEED = int(os.environ.get("FPTT_SEED", "0"))
 KINDS = sorted(table())
@@ -71,7 +72,7 @@ def test_the_formula_takes_what_the_signature_says(kind):
 def test_work_falls_into_known_classes(kind):
     """Of a small operation with every optional operand, and with none."""
     entry, case = spec(kind), CASES[kind]()
-    sizes = dict.fromkeys("nhiowevcrtu", 3) | {"ended": 2, "size": 6}
+    sizes = dict.fromkeys("nhikowevcrtu", 3) | {"ended": 2, "size": 6}
     required = {o.name for o in (*entry.inputs, *entry.outputs) if not o.optional}
     every = {o.name for o in (*entry.inputs, *entry.outputs)}
     for given in (required, every):
@@ -176,7 +177,9 @@ def test_work_adds_up():
 
 # --- numbers: one case class per operation ----------
 
-SGD_ATTRS = dict(optimizer="sgd", momentum=0.0, beta1=0.0, beta2=0.0, epsilon=0.0)
+SGD_ATTRS = dict(
+    optimizer="sgd", momentum=0.0, beta1=0.0, beta2=0.0, epsilon=0.0, tensor=5, first_row=2
+)
 MOMENTUM_ATTRS = dict(SGD_ATTRS, optimizer="momentum", momentum=0.9)
 ADAM_ATTRS = dict(SGD_ATTRS, optimizer="adam", beta1=0.9, beta2=0.99, epsilon=1e-8)
 
@@ -425,6 +428,24 @@ class affine(Numbers):
 
 
 @case
+class affine_sum(Numbers):
+    def calls(self):
+        x, w, h, v = (self.normal(4, s) if r else self.normal(5, s) for s in (3, 2) for r in (1, 0))
+        bias, start = self.normal(5), self.normal(4, 5)
+        return [([x, w, h, v, b, s], {}) for b in (bias, None) for s in (start, None)]
+
+    def check(self, operands, attrs, results):
+        x, w, h, v, bias, start = operands
+        wanted = np.zeros((4, 5)) if start is None else start.copy()
+        for n in range(4):
+            for o in range(5):
+                wanted[n, o] += sum(x[n, i] * w[o, i] for i in range(3))
+                wanted[n, o] += sum(h[n, k] * v[o, k] for k in range(2))
+                wanted[n, o] += 0 if bias is None else bias[o]
+        close(results[0], wanted, 1e-13)
+
+
+@case
 class product(Numbers):
     def calls(self):
         dy, w, start = self.normal(4, 5), self.normal(5, 3), self.normal(4, 3)
@@ -609,6 +630,29 @@ def plain_step(theta, d, lr, first, second, correction, a):
     return theta - lr * m / (np.sqrt(v) + a["epsilon"]), first, second
 
 
+def mixed(element, key):
+    """32 random bits of an element, in whole numbers without end."""
+    bits = (element * 0x9E3779B9 ^ key) % 2**32
+    bits = (bits ^ bits >> 16) * 0x7FEB352D % 2**32
+    bits = (bits ^ bits >> 15) * 0x846CA68B % 2**32
+    return bits ^ bits >> 16
+
+
+def plain_rounding(values, which, noise, attrs):
+    """Up or down by 16 random bits, one number at a time; without noise as they are."""
+    if values is None or noise is None:
+        return values
+    seed, number = map(int, noise)
+    words = philox(np.array([which, attrs["tensor"], number, 0], np.uint64), (seed, 0))
+    rounded = np.empty(values.shape)
+    for place, value in np.ndenumerate(values):
+        row, column = (place[0] + attrs["first_row"], *place[1:], 0)[:2]
+        element = row * 65537 + column if values.ndim == 2 else row
+        bits = int(np.float32(value).view(np.uint32)) + mixed(element, int(words[0])) % 2**16
+        rounded[place] = np.uint32(bits >> 16 << 16).view(np.float32)
+    return rounded
+
+
 @case
 class update(Numbers):
     tolerance = 5e-6  # Adam divides by the root of a sum of squares
@@ -618,7 +662,12 @@ class update(Numbers):
 
     def calls(self):
         calls = []
-        for factor in (None, np.array([0.25])):
+        seed_and_number = np.array([7, 2**32 - 1], np.uint32)
+        for factor, noise in (
+            (None, None),
+            (np.array([0.25]), None),
+            (None, seed_and_number),
+        ):
             for attrs in (SGD_ATTRS, MOMENTUM_ATTRS, ADAM_ATTRS):
                 adam = attrs["optimizer"] == "adam"
                 first = None if attrs["optimizer"] == "sgd" else self.normal(3, 4)
@@ -632,6 +681,7 @@ class update(Numbers):
                             first,
                             self.normal(3, 4) ** 2 if adam else None,
                             np.array([0.271, 0.0297]) if adam else None,
+                            noise,
                         ],
                         attrs,
                     )
@@ -639,9 +689,10 @@ class update(Numbers):
         return calls
 
     def check(self, operands, attrs, results):
-        theta, g, lr, factor, first, second, correction = operands
+        theta, g, lr, factor, first, second, correction, noise = operands
         d = g if factor is None else g * 0.25
-        wanted = plain_step(theta, d, lr, first, second, correction, attrs)
+        after, first, second = plain_step(theta, d, lr, first, second, correction, attrs)
+        wanted = (plain_rounding(after, 0, noise, attrs), first, second)
         for found, expected in zip(results, wanted, strict=True):
             assert (found is None) == (expected is None)
             if expected is not None:
@@ -676,7 +727,7 @@ class fptt_update(Numbers):
         return calls
 
     def check(self, operands, attrs, results):
-        theta, g, lam, mean, lr, factor, first, second, correction = operands
+        theta, g, lam, mean, lr, factor, first, second, correction, noise = operands
         w, alpha, beta = (1 if attrs["mode"] == "code" else 0.5), 0.4, 0.25
         d = g if attrs["directed"] else g - w * lam + alpha * (theta - mean)
         if factor is not None:
@@ -684,7 +735,11 @@ class fptt_update(Numbers):
         after, first, second = plain_step(theta, d, lr, first, second, correction, attrs)
         new_lam = w * lam - alpha * (after - mean)
         new_mean = (1 - beta) * mean + beta * after - beta / alpha * new_lam
-        for found, wanted in zip(results, (after, new_lam, new_mean, first, second), strict=True):
+        learnt = [
+            plain_rounding(values, which, noise, attrs)
+            for which, values in enumerate((after, new_lam, new_mean))
+        ]
+        for found, wanted in zip(results, (*learnt, first, second), strict=True):
             assert (found is None) == (wanted is None)
             if wanted is not None:
                 close(found, wanted, 1e-13)

@@ -234,7 +234,10 @@ def test_the_work_comparison_says_true_numbers(seeds):
     # five functions per cell and step, and the logits' softmax once per part
     softmax = 60_000 * 28 * 11 / 1e9
     assert rows["forward"].ours[2] == pytest.approx(steps * 5 * 128 / 1e9 + softmax, rel=1e-9)
-    assert f"of {steps * 512 * 257 / 1e9:.1f} G together" in rows["backward"].why
+    # dh at all steps but each part's first; the gradients of W_hh and W_ih; both of the head
+    dh, weights = 60_000 * (784 - 28) * 512 * 128, steps * 512 * (128 + 1)
+    head = 2 * 60_000 * 28 * 10 * 128
+    assert f"products of {(dh + weights + head) / 1e9:.1f} G; " in rows["backward"].why
     assert rows["backward"].ours[2] == pytest.approx(steps * 128 / 1e9, rel=1e-9)
     # 6 multiplications and 8 additions per parameter and update
     logic = rows["FPTT logic"]

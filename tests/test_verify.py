@@ -157,10 +157,13 @@ def test_steps():
             str(wrong),
         )
     # in loops: only [t], not before the carried slot, not after t
-    rest = program.routines["forward"].body[0].body[1].inputs[1:]
+    x_, weight, _, *rest = program.routines["forward"].body[0].body[0].inputs
     for wrong in (h.all(), h.last(), h.initial(), h.at(-2), h.at(1), x.at(-1)):
-        broken = change(program, "forward", 1, one(inputs=(wrong, *rest)))
-        where = f"forward: affine({wrong}, 0.weight_hh, none, 0.gates[t]) -> 0.gates[t]"
+        broken = change(program, "forward", 0, one(inputs=(x_, weight, wrong, *rest)))
+        where = (
+            f"forward: affine_sum(input[t], 0.weight_ih, {wrong}, 0.weight_hh, 0.bias, none)"
+            " -> 0.gates[t]"
+        )
         assert_broken(broken, "steps", where, "a slot that exists at this point", str(wrong))
     # a buffer without steps has no last one
     broken = change(program, "loss", 0, one(outputs=(Ref(program.buffers["1.y"], "last"),)))
@@ -171,6 +174,23 @@ def test_steps():
         "a slot that exists at this point",
         "1.y[last]",
     )
+
+
+def test_first_step():
+    """Of a loop forwards the first step is the first turn; outside of loops there are no steps."""
+    program = program_()
+    later = [op.after_first for op, _ in program.routines["backward"].ops()]
+    assert later.count(True) == 1
+    where = "forward: affine_sum(input[t], 0.weight_ih, 0.h[t-1], 0.weight_hh, 0.bias, none)"
+    for routine, site in (("forward", f"{where} -> 0.gates[t]"), ("loss", AFFINE)):
+        assert_broken(
+            change(program, routine, 0, one(after_first=True)),
+            "first step",
+            site,
+            "every step outside of loops backwards",
+            "after_first",
+        )
+    verify(change(program, "backward", later.index(True), one(after_first=False)))
 
 
 def test_shapes():
@@ -206,7 +226,7 @@ def test_shapes():
     )
     where = (
         "update: fptt_update(0.weight_ih, grad/0.weight_ih, lambda/0.bias, mean/0.weight_ih, "
-        "lr, none, none, none, none) -> 0.weight_ih, lambda/0.weight_ih, mean/0.weight_ih"
+        "lr, none, none, none, none, none) -> 0.weight_ih, lambda/0.weight_ih, mean/0.weight_ih"
     )
     assert_broken(broken, "shapes", where, "equal shapes [20, 3]", "lam [20]")
 
@@ -299,12 +319,8 @@ def test_aliasing():
     weight = program.buffers["0.weight_ih"].whole
     # affine may not write where it reads x
     bias = program.buffers["0.bias"].whole
-    broken = change(
-        program,
-        "forward",
-        0,
-        lambda op: [replace(op, inputs=(gates.at(0).cols(0, 5), weight, bias, None)), op],
-    )
+    onto = Op("affine", (gates.at(0).cols(0, 5), weight, bias, None), (gates.at(0),))
+    broken = change(program, "forward", 0, lambda op: [onto, op])
     where = "forward: affine(0.gates[t]{cols 0:5}, 0.weight_ih, 0.bias, none) -> 0.gates[t]"
     assert_broken(broken, "aliasing", where, "y apart from x", "0.gates[t]")
     # but it may where the ranges, or the steps, are apart
@@ -313,16 +329,16 @@ def test_aliasing():
         (gates.at(0).cols(0, 5), weight.rows(0, 5), bias.rows(0, 5), None),
         (gates.at(0).cols(5, 10),),
     )
-    verify(change(program, "forward", 1, lambda op: [op, apart]))
+    verify(change(program, "forward", 0, lambda op: [op, apart]))
     before = Op("affine", (h.at(-1), weight.rows(0, 5), bias.rows(0, 5), None), (h.at(0),))
-    verify(change(program, "forward", 1, lambda op: [op, before]))
+    verify(change(program, "forward", 0, lambda op: [op, before]))
     overlapping = replace(apart, outputs=(gates.at(0).cols(4, 9),))
     where = (
         "forward: affine(0.gates[t]{cols 0:5}, 0.weight_ih{rows 0:5}, 0.bias{rows 0:5}, none)"
         " -> 0.gates[t]{cols 4:9}"
     )
     assert_broken(
-        change(program, "forward", 1, lambda op: [op, overlapping]),
+        change(program, "forward", 0, lambda op: [op, overlapping]),
         "aliasing",
         where,
         "y apart from x",
@@ -384,7 +400,7 @@ def test_initialised():
     gradient = "0.weight_ih"
     where = (
         f"update: fptt_update({gradient}, grad/{gradient}, lambda/{gradient}, "
-        f"mean/{gradient}, lr, none, none, none, none) -> {gradient}, lambda/{gradient}, "
+        f"mean/{gradient}, lr, none, none, none, none, none) -> {gradient}, lambda/{gradient}, "
         f"mean/{gradient}"
     )
     assert_broken(
@@ -455,8 +471,13 @@ def test_loop_direction():
     program = program_()
     for name, found in (("forward", True), ("backward", False)):
         routine = program.routines[name]
+        # without operations that only a loop backwards may hold
         body = tuple(
-            replace(item, reverse=found) if isinstance(item, Loop) else item
+            replace(
+                item, reverse=found, body=tuple(replace(op, after_first=False) for op in item.body)
+            )
+            if isinstance(item, Loop)
+            else item
             for item in routine.body
         )
         broken = replace(program, routines={**program.routines, name: replace(routine, body=body)})

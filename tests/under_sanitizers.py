@@ -17,15 +17,17 @@ from typing import Any
 import numpy as np
 from other_engine import load
 
-load(sys.argv[1])
+if __name__ == "__main__":  # pytest looks for doctests in this file, too
+    load(sys.argv[1])
 
-from hypothesis import HealthCheck, Phase, given, seed, settings  # noqa: E402
-from programs import cases  # noqa: E402
-from test_native_ops import CASES, TYPES, check_trial  # noqa: E402
-from test_native_programs import FLOATS, train  # noqa: E402
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from programs import cases
+from test_native_ops import CASES, TYPES, check_trial
+from test_native_programs import FLOATS, train
 
-from fptt.native import Engine  # noqa: E402
-from fptt.native._engine import ffi, lib  # noqa: E402
+import fptt
+from fptt.native import Engine
+from fptt.native._engine import ffi, lib
 
 TRIALS = int(os.environ.get("FPTT_SANITIZER_TRIALS", "5"))
 malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
@@ -68,6 +70,21 @@ def programs(case: Any) -> None:
     trainer.end_sequence()
 
 
+def threads() -> None:
+    """Work that is large enough to be shared: rows of a loop and lines of gradients."""
+    net = fptt.Network([fptt.LSTM(5, 48), fptt.Linear(48, 7)])
+    program = fptt.build(net, fptt.FPTT(parts=2), fptt.SGD(0.1, 0.9), steps=16, batch=21)
+    rng = np.random.default_rng(1)
+    x, y = rng.normal(size=(21, 16, 5)), rng.integers(0, 7, 21)
+    lengths = rng.integers(1, 17, 21).tolist()
+    found = []
+    for count in (1, 3):
+        trainer = fptt.Trainer(program, Apart(program, threads=count), seed=2)
+        losses = [trainer.train_batch(x, y, given) for given in (None, lengths)]
+        found.append((losses, [value.tobytes() for value in trainer.state().values()]))
+    assert found[0] == found[1]
+
+
 def main() -> None:
     if "--overrun" in sys.argv:  # shows that the sanitizer watches
         numbers = ffi.cast("float *", malloc(12))
@@ -78,6 +95,7 @@ def main() -> None:
             for trial in range(TRIALS):
                 check_trial(kind, "baseline", types, trial, Apart)
     programs()
+    threads()
     print("done")
 
 

@@ -392,10 +392,10 @@ def reproduce(
     formats: the same three formats on MNIST by rows (the embedded images, or all with --data-dir)
     and in the demo's personalisation.
 
-    JSON of sweep: a list of {parts, format, loss, final_loss, arena_bytes, seconds}; of formats: a
+    JSON: of sweep a list of {parts, format, loss, final_loss, arena_bytes, seconds}; of formats a
     list of {study: mnist-rows, format, accuracy, arena_bytes, seconds}, accuracy after every epoch,
     and {study: personalisation, parts, format, new_before, new_after, old_before, old_after,
-    arena_bytes, seconds}; of fsdd: a list of
+    arena_bytes, seconds}; of fsdd a list of
     {speaker, base_accuracy, tuned_accuracy, control_accuracy, own_only_accuracy,
     others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
     others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.

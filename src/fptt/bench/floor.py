@@ -72,11 +72,14 @@ def _loops(program: Program, routine: str) -> list[Loop]:
 
 
 def _moved(program: Program, routine: str) -> int:
-    """Bytes of parameters that a routine reads in one pass: in loops once a step."""
-    body = program.routines[routine].body
-    in_steps = sum(_bytes(item.body) for item in body if isinstance(item, Loop))
+    """Bytes of parameters that a routine reads in one pass: in loops once a step, where a part's
+    first step leaves some operations out."""
+    body, parts = program.routines[routine].body, program.rule.parts
+    loops = [item.body for item in body if isinstance(item, Loop)]
+    later = sum(map(_bytes, loops))
+    first = sum(_bytes(op for op in ops if not op.after_first) for ops in loops)
     at_ends = _bytes(item for item in body if isinstance(item, Op))
-    return program.steps * in_steps + program.rule.parts * at_ends
+    return (program.steps - parts) * later + parts * (first + at_ends)
 
 
 def _bytes(ops: Iterable[Op]) -> int:

@@ -205,7 +205,7 @@ def _check_places(op: Op) -> None:
                 f"the engine runs {op.kind} in place only, but {after} is {refs[after]} and "
                 f"{before} is {refs[before]}; use backend='reference'"
             )
-    if op.kind in ("affine", "product"):
+    if op.kind in ("affine", "affine_sum", "product"):
         return
     layouts: dict[tuple[int, ...], tuple[str, tuple[int, int, int], bool]] = {}
     for name, ref in refs.items():

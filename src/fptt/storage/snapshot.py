@@ -186,6 +186,7 @@ def _unusable(path: str | Path, why: Malformed) -> InputError:
 def require_same(trainer: Trainer, header: Mapping[str, Any], path: str | Path) -> None:
     """Raises InputError unless a snapshot is of the trainer's program and seed."""
     mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
+    its = {"rounding": "nearest", **its}  # before this was a choice
     if "keep_gradients" not in its:  # before this was a choice; between sequences nothing of it
         del mine["keep_gradients"]  # is kept
     for key, value in mine.items():

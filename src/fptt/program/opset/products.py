@@ -39,7 +39,7 @@ def affine_sum(
     x: Array, w: Array, h: Array, v: Array, bias: Array | None, start: Array | None
 ) -> Array:
     """y = x w^T + h v^T + bias + start: what input and state say to a recurrent layer."""
-    return multiply_add(x, w.T, bias, multiply_add(h, v.T, start))
+    return multiply_add(h, v.T, multiply_add(x, w.T, bias, start))
 
 
 @op(
