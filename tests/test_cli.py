@@ -824,7 +824,7 @@ def test_demo_in_words(fptt_cli, tiny_demo):
     rows = [line.split() for line in table if re.match(r" *(T?[BF]PTT|before) ", line)]
     assert [row[0] for row in rows] == ["before", "FPTT", "TBPTT"]
     assert [row[1] for row in rows[1:]] == ["28", "28"]
-    assert sentence.startswith("The model reads ") and " in 28 parts, in 1,434,320 " in sentence
+    assert sentence.startswith("The model reads ") and " in 28 parts, in 1,167,200 " in sentence
     assert err == ""
 
 

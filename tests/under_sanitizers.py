@@ -48,6 +48,9 @@ class Apart(Engine):
         view[...] = planned
         return view
 
+    def _memory(self) -> list[tuple[int, int]]:
+        return [(view.ctypes.data, view.nbytes) for view in self._views.values()]
+
     def __del__(self) -> None:
         for block in self.blocks:
             free(block)

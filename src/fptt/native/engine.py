@@ -100,13 +100,7 @@ class Engine(Arena):
         self._engine.part_steps = program.part_steps
         memory = ffi.new(
             "fptt_memory[]",
-            [
-                (ffi.cast("uint8_t *", block.ctypes.data), size)
-                for block, size in (
-                    (self.arena, program.plan.arena_bytes),
-                    (self._const, program.plan.const_bytes),
-                )
-            ],
+            [(ffi.cast("uint8_t *", start), size) for start, size in self._memory()],
         )
         check(lib.fptt_check(self._engine, memory, len(memory)))
         if "update" in program.routines:
@@ -117,6 +111,14 @@ class Engine(Arena):
             lib.fptt_pool_start(self._engine.pool, threads)
             # the memory stays until the threads have gone
             weakref.finalize(self, _stop, self._pool)
+
+    def _memory(self) -> list[tuple[int, int]]:
+        """Address and bytes of every piece of memory that the program may use."""
+        plan = self.program.plan
+        return [
+            (self.arena.ctypes.data, plan.arena_bytes),
+            (self._const.ctypes.data, plan.const_bytes),
+        ]
 
     def _prepare_driver(self) -> None:
         program, driver, write = self.program, self._engine.driver, self._tables.write_operand
