@@ -33,6 +33,11 @@ typedef enum {
 } fptt_status;
 
 /* cdef begin */
+/* gradient_update: with a tile, rows are taken so many at a time, and so many columns. The builder of
+ * programs (fptt/program/training.py) has the same numbers. */
+#define FPTT_TILE_ROWS 256
+#define FPTT_TILE_COLUMNS 64
+
 /* "major.minor.patch" */
 const char *fptt_version(void);
 

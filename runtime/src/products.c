@@ -192,11 +192,8 @@ void FPTT_KERNEL(product_transposed)(size_t n, size_t inner, size_t cols, fptt_r
   }
 }
 
-/* Columns that are worked on at a time, and rows that a tile takes in at a time: what a batch of
- * rows holds of these columns stays in the nearest levels of the cache. */
-#define FPTT_TILE_COLUMNS 64
-#define FPTT_BATCHED 256
-/* Where all rows are taken at once, as many as the stack may carry: long runs suit the update. */
+/* FPTT_TILE_ROWS rows of FPTT_TILE_COLUMNS columns stay in the nearest levels of the cache. Where all
+ * rows are taken at once, as many columns as the stack may carry: long runs suit the update. */
 #define FPTT_LINE_COLUMNS (FPTT_LANES >= 4 ? 512 : 64)
 #define FPTT_GRADIENT_WIDE(rows)                                       \
   (FPTT_WIDE(rows) * FPTT_LANES <= FPTT_TILE_COLUMNS ? FPTT_WIDE(rows) \
@@ -335,14 +332,14 @@ uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size
                                       const fptt_learned *at,
                                       const fptt_update_rule *rule, fptt_step step, float *tile,
                                       int backwards) {
-  const size_t total = rows_of(spans, count), batch = tile ? FPTT_BATCHED : total;
+  const size_t total = rows_of(spans, count), batch = tile ? FPTT_TILE_ROWS : total;
   const size_t columns = tile ? FPTT_TILE_COLUMNS : FPTT_LINE_COLUMNS;
   float own[FPTT_MOST_ROWS * FPTT_LINE_COLUMNS];
   uint32_t largest = 0;
   for (size_t column = 0; column < at->length; column += columns) {
     size_t width = least(at->length - column, columns);
-    for (size_t from = 0; from == 0 || from < total; from += batch) {
-      size_t to = least(from + batch, total);
+    for (size_t from = 0, to;; from = to) {
+      to = least(from + batch, total);
       for (size_t done = 0, rows; done < last - first; done += rows) {
         rows = fptt_block(last - first - done);
         size_t line = backwards ? last - done - rows : first + done;
@@ -355,6 +352,7 @@ uint32_t FPTT_KERNEL(gradient_update)(const fptt_span *spans, size_t count, size
           largest = bits > largest ? bits : largest;
         }
       }
+      if (to == total) break;
     }
   }
   return largest;

@@ -23,7 +23,7 @@
 #elif defined(__SSE2__)
 #define FPTT_LANES 4
 #define FPTT_REGISTERS 16
-#elif defined(__ARM_NEON)
+#elif defined(__aarch64__) /* NEON of 32-bit ARM flushes subnormals */
 #define FPTT_LANES 4
 #define FPTT_REGISTERS 32
 #else

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -47,8 +48,15 @@ class PartsBackend(Backend, Protocol):
     def train(self, batch: Batch, losses: NDArray[np.float64], part: int) -> tuple[str, int]:
         """Trains on a sorted batch from one of its parts on; see `fptt.native.Engine.train`."""
 
-    def before_loss(self) -> dict[str, NDArray[Any]]:
-        """What the loss has moved in the last part, as it was before."""
+    def before_loss(self, part: int) -> dict[str, NDArray[Any]]:
+        """What the loss of this part, the last that ran, has moved, as it was before."""
+
+
+def _processors() -> int:
+    """Those that this process may use; more threads than that only wait for each other."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def backend(choice: str | Backend | None, program: Program, threads: int = 1) -> Backend:
@@ -69,7 +77,7 @@ def backend(choice: str | Backend | None, program: Program, threads: int = 1) ->
     if choice == "native":
         from fptt.native import Engine
 
-        return Engine(program, threads=threads)
+        return Engine(program, threads=min(threads, _processors()))
     if choice == "reference":
         from fptt.reference import Interpreter
 

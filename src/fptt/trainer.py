@@ -47,8 +47,8 @@ class Trainer:
             for float64 programs, which only it runs.
         seed: draws the initial weights, the order of the data and dropout.
         threads: threads that the engine may use, where the work is large enough to share: from
-            batches of 8 on, for a start. Results do not depend on it, bit for bit. The reference
-            always uses one.
+            batches of 8 on, for a start; never more than there are processors. Results do not
+            depend on it, bit for bit. The reference always uses one.
 
     Raises:
         InputError: an unknown back end, or a seed or number of threads out of range.

@@ -13,7 +13,7 @@ from fptt.native._engine import ffi, lib
 from fptt.program.bfloat16 import to_bits
 from fptt.program.ir import ITEM_BYTES, Loop, Op, Ref, Role, Routine
 from fptt.program.ops import spec
-from fptt.program.plan import LEARNED
+from fptt.program.plan import LEARNED, TILE_COLUMNS, TILE_ROWS
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -49,6 +49,8 @@ def _names(name_of: Any) -> Iterator[tuple[str, int]]:
 KINDS = dict(_names(lib.fptt_kind_name))
 INSTRUCTION_SETS = dict(_names(lib.fptt_isa_name))
 
+#: the smallest normal float32
+_SMALLEST = np.finfo(np.float32).tiny
 _INDEX = {
     "step": lib.FPTT_STEP,
     "all": lib.FPTT_ALL,
@@ -85,6 +87,7 @@ class Tables:
     """
 
     def __init__(self, program: Program, addresses: Mapping[str, int]) -> None:
+        assert (TILE_ROWS, TILE_COLUMNS) == (lib.FPTT_TILE_ROWS, lib.FPTT_TILE_COLUMNS)
         self._addresses = addresses
         ops: list[Op] = []
         blocks: list[tuple[int, int, int, bool]] = []
@@ -109,7 +112,10 @@ class Tables:
         constants: list[Mapping[str, Any]] = [op.attrs for op in updates]
         #: constants so large that no update is safe unseen
         self.cautious = any(
-            attrs.get("alpha", 0) > 1e3 or attrs.get("beta", 0) > 1e6 * attrs.get("alpha", 1)
+            attrs.get("alpha", 0) > 1e3
+            or attrs.get("beta", 0) > 1e6 * attrs.get("alpha", 1)
+            # 0 / 0 where a gradient is exactly zero
+            or (attrs.get("optimizer") == "adam" and np.float32(attrs["epsilon"]) < _SMALLEST)
             for attrs in constants
         )
         self._watch(ops, updates)
@@ -126,7 +132,8 @@ class Tables:
                     continue
                 if str(ref) not in seen and ref.buffer.dtype not in ("int32", "uint32"):
                     seen.add(str(ref))
-                    self.ops[number].operand[place].watched = 1
+                    is_input = spec(op.kind).inputs[place].name == "x"
+                    self.ops[number].operand[place].watched = 2 if is_input else 1
 
     def _write_op(self, to: Any, op: Op) -> None:
         entry = spec(op.kind)
@@ -148,7 +155,9 @@ class Tables:
                 op.inputs[[o.name for o in entry.inputs].index("noise")] is not None
             )
             to.tensor = attrs["tensor"]
-            to.first_element = attrs["first_row"] * (65537 if len(theta.inner) == 2 else 1)
+            to.first_element = (
+                attrs["first_row"] * (65537 if len(theta.inner) == 2 else 1)
+            ) & 0xFFFFFFFF
         if op.kind == "fill":
             assert op.outputs[0] is not None
             attrs = {"value": _item_bits(op.outputs[0].buffer.dtype, attrs["value"])}

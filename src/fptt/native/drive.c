@@ -8,18 +8,23 @@
 
 #define BITS_OF_INF 0x7F800000u
 
-/* Below these, no update can overflow: with |da| and |x| up to READ and up to a million rows the
- * gradient stays below 1e18 and its square below 1e36; with a learning rate and alpha up to 1000,
- * beta / alpha up to a million and what is learnt up to LEARNED, nothing passes 1e30. */
+/* Below these, no update can overflow: a gradient up to GRADIENT has a square below 1e36; with a
+ * learning rate and alpha up to 1000, beta / alpha up to a million and what is learnt up to LEARNED,
+ * nothing passes 1e30. */
 #define LEARNED_LIMIT 1e12f
-#define READ_LIMIT 1e6f
+#define GRADIENT_LIMIT 1e18f
 #define LR_LIMIT 1e3f
-#define ROWS_LIMIT 1000000
 
 static uint32_t bits_of(float value) {
   uint32_t bits;
   memcpy(&bits, &value, sizeof bits);
   return bits & 0x7FFFFFFFu;
+}
+
+static float number_of(uint32_t bits) {
+  float value;
+  memcpy(&value, &bits, sizeof value);
+  return value;
 }
 
 static double seconds_now(void) {
@@ -38,10 +43,15 @@ void fptt_measure_learned(fptt_engine *engine) {
 }
 
 int32_t fptt_update_is_safe(fptt_engine *engine, const fptt_frame *frame) {
-  return !engine->driver.cautious && engine->largest < bits_of(LEARNED_LIMIT) &&
-         bits_of(*engine->driver.lr) < bits_of(LR_LIMIT) &&
-         (int64_t)frame->steps * frame->rows[0] < ROWS_LIMIT &&
-         fptt_largest_watched(engine, FPTT_UPDATE, frame) < bits_of(READ_LIMIT);
+  if (engine->driver.cautious || engine->largest >= bits_of(LEARNED_LIMIT) ||
+      bits_of(*engine->driver.lr) >= bits_of(LR_LIMIT)) {
+    return 0;
+  }
+  fptt_factors_bound bound = fptt_largest_watched(engine, FPTT_UPDATE, frame);
+  float input = number_of(bound.inputs), rows = (float)frame->steps * (float)frame->rows[0];
+  /* a sum over the rows of gradient times input, or of gradients; of a NaN the answer is no */
+  return number_of(bound.gradients) * (input > 1.0f ? input : 1.0f) * rows < GRADIENT_LIMIT &&
+         bound.inputs < BITS_OF_INF;
 }
 
 /* First step of part p: floor(p T / K). */
@@ -129,12 +139,13 @@ static fptt_status train_part(fptt_engine *engine, const fptt_batch *batch,
   fptt_run(engine, FPTT_FORWARD, frame, -1);
   if (write_targets(driver, batch, frame)) {
     write_fractions(driver, batch, frame);
-    if (driver->moved_bytes) memcpy(driver->moved_copy, driver->moved, (size_t)driver->moved_bytes);
+    uint8_t *moved = driver->moved + frame->part * driver->moved_distance;
+    if (driver->moved_bytes) memcpy(driver->moved_copy, moved, (size_t)driver->moved_bytes);
     fptt_run(engine, FPTT_LOSS, frame, -1);
     *loss = (double)*driver->loss;
     if (bits_of(*driver->loss) >= BITS_OF_INF) {
       if (driver->moved_bytes) {
-        memcpy(driver->moved, driver->moved_copy, (size_t)driver->moved_bytes);
+        memcpy(moved, driver->moved_copy, (size_t)driver->moved_bytes);
       }
       return FPTT_LOSS_NOT_FINITE;
     }

@@ -9,7 +9,12 @@
 uint32_t fptt_largest_of(const fptt_engine *engine, const fptt_operand *operand,
                          const fptt_segment *segment);
 
-/* the same over all watched operands of a routine */
-uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_frame *frame);
+/* bits of the largest |value| among the gradients and among the inputs that an update multiplies */
+typedef struct {
+  uint32_t gradients, inputs;
+} fptt_factors_bound;
+
+fptt_factors_bound fptt_largest_watched(fptt_engine *engine, int32_t routine,
+                                        const fptt_frame *frame);
 
 #endif

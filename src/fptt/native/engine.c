@@ -5,7 +5,10 @@
 
 #include <string.h>
 
-/* The kinds of operations that the engine knows. */
+/* The kinds of operations that the engine knows. To add one: its entry in fptt/program/opset with this
+ * name as `c_symbol`, its name here, its run_ function below, and its kernel in runtime/src/kernels.h;
+ * constants reach it through compile.py (`attribute`, `rule`), products count in run_loop. A case in
+ * tests/test_native_ops.py and tests/test_op_table.py is demanded by the tests themselves. */
 #define FPTT_KIND_LIST(K)                                                                        \
   K(affine) K(affine_sum) K(product) K(weight_gradient) K(bias_gradient) K(lstm_forward) K(lstm_backward)      \
   K(gru_forward) K(gru_backward) K(rnn_forward) K(rnn_backward) K(relu) K(relu_gradient)         \
@@ -119,7 +122,7 @@ static void pair(const call *c, int p, int q) {
 /* A gradient whose lines threads share. */
 typedef struct {
   const call *c;
-  int p, start, out;
+  int start, out;
   size_t p_stride, q_stride;
   const fptt_learned *at; /* for an update; otherwise NULL */
   fptt_step step;
@@ -160,7 +163,6 @@ static uint32_t gradient(const call *c, int p, int q, int start, int out, const 
                          fptt_step step, float *tile) {
   const fptt_operand *g = &c->op->operand[out];
   shared_gradient job = {.c = c,
-                         .p = p,
                          .start = start,
                          .out = out,
                          .p_stride = p < 0 ? 0 : (size_t)c->op->operand[p].stride,
@@ -434,7 +436,7 @@ static void run_fptt_update(const call *c) {
 }
 
 /* dy and x follow theta in a weight's update, dy alone in a bias's. */
-static void gradient_update(const call *c, int has_x, int wrapped, int outputs) {
+static void gradient_update(const call *c, int has_x, int wrapped, int tile) {
   enum { DY = 1, X = 2 };
   int after = has_x ? 3 : 2, lr = wrapped ? after + 2 : after;
   int p = -1, q = DY;
@@ -443,14 +445,24 @@ static void gradient_update(const call *c, int has_x, int wrapped, int outputs) 
     p = c->op->operand[0].transposed ? X : DY;
     q = c->op->operand[0].transposed ? DY : X;
   }
-  note(c, gradient(c, p, q, -1, 0, &at, step_of(c, lr), has_x ? FIXED(outputs) : NULL));
+  note(c, gradient(c, p, q, -1, 0, &at, step_of(c, lr), has_x ? FIXED(tile) : NULL));
 }
 
-/* operands: theta dy [x] [lambda mean] lr factor first second correction noise | theta
- * [lambda mean] first second [tile] */
-static void run_weight_update(const call *c) { gradient_update(c, 1, 0, 12); }
+static void run_weight_update(const call *c) {
+  enum { AT, DY, X, LR, FACTOR, FIRST, SECOND, CORRECTION, NOISE, AT_OUT, FIRST_OUT, SECOND_OUT, TILE };
+  gradient_update(c, 1, 0, TILE);
+}
+
 static void run_bias_update(const call *c) { gradient_update(c, 0, 0, 0); }
-static void run_fptt_weight_update(const call *c) { gradient_update(c, 1, 1, 16); }
+
+static void run_fptt_weight_update(const call *c) {
+  enum {
+    AT, DY, X, LAMBDA, MEAN, LR, FACTOR, FIRST, SECOND, CORRECTION, NOISE,
+    AT_OUT, LAMBDA_OUT, MEAN_OUT, FIRST_OUT, SECOND_OUT, TILE
+  };
+  gradient_update(c, 1, 1, TILE);
+}
+
 static void run_fptt_bias_update(const call *c) { gradient_update(c, 0, 1, 0); }
 
 static void run_fptt_direction(const call *c) {
@@ -564,23 +576,25 @@ uint32_t fptt_largest_of(const fptt_engine *engine, const fptt_operand *operand,
   return largest;
 }
 
-uint32_t fptt_largest_watched(fptt_engine *engine, int32_t routine, const fptt_frame *frame) {
+fptt_factors_bound fptt_largest_watched(fptt_engine *engine, int32_t routine,
+                                        const fptt_frame *frame) {
   const fptt_routine *wanted = &engine->routine[routine];
-  uint32_t largest = 0;
+  fptt_factors_bound bound = {0, 0};
   for (int32_t b = wanted->first; b < wanted->first + wanted->count; b++) {
     const fptt_op *op = engine->ops + engine->blocks[b].first;
     for (int32_t i = 0; i < engine->blocks[b].count; i++, op++) {
       int32_t segments = find_segments(engine, op, frame);
       for (int32_t j = 0; j < FPTT_MOST_OPERANDS; j++) {
         if (!op->operand[j].watched) continue;
+        uint32_t *largest = op->operand[j].watched == 1 ? &bound.gradients : &bound.inputs;
         for (int32_t s = 0; s < (op->operand[j].index == FPTT_FIXED ? 1 : segments); s++) {
           uint32_t bits = fptt_largest_of(engine, &op->operand[j], &engine->segments[s]);
-          largest = bits > largest ? bits : largest;
+          if (bits > *largest) *largest = bits;
         }
       }
     }
   }
-  return largest;
+  return bound;
 }
 
 static void run_once(fptt_engine *engine, const fptt_op *op, const fptt_frame *frame) {

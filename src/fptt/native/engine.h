@@ -34,7 +34,7 @@ typedef struct {
   int32_t length; /* neighbouring elements of a line or row */
   int32_t stride; /* from line to line, or from row to row, in elements */
   int32_t transposed;
-  int32_t watched; /* an update could overflow through it, see fptt_largest_watched */
+  int32_t watched; /* an update multiplies it: 1 a gradient, 2 an input; see fptt_update_is_safe */
 } fptt_operand;
 
 typedef struct {
@@ -98,14 +98,14 @@ typedef struct {
 /* Where those who drive the program write and read. */
 typedef struct {
   fptt_operand input, target, fraction; /* fraction may be absent */
-  int32_t input_is_number, target_is_label, every_step;
+  int32_t target_is_label, every_step;
   const float *loss, *lr;
   fptt_operand *carried; /* the slots from which the next part goes on */
   int32_t carried_count;
   fptt_operand *learned; /* the numbers that are learnt, for a look at their size */
   int32_t learned_count;
-  uint8_t *moved, *moved_copy; /* what the routine `loss` learns, and room to remember it */
-  int64_t moved_bytes;
+  uint8_t *moved, *moved_copy; /* what the routine `loss` learns in a part, and room to remember it */
+  int64_t moved_bytes, moved_distance; /* of a part's share, and from part to part */
   int32_t cautious; /* constants so large that no update is safe unseen */
 } fptt_driver;
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import threading
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -79,6 +82,12 @@ class Engine(Arena):
                     "the engine runs float32 and bfloat16; "
                     'for a float64 program use backend="reference"'
                 )
+        if program.part_steps * program.batch >= 2**31:
+            raise InputError(
+                "the engine takes fewer than 2^31 rows in a part, not "
+                f"{program.part_steps} steps of "
+                f'{program.batch}; use more parts, a smaller batch, or backend="reference"'
+            )
         super().__init__(program, arena)
         self._tables = Tables(program, addresses(program, self._views))
         room = max(program.part_steps, program.batch)
@@ -91,6 +100,8 @@ class Engine(Arena):
         self._engine.segments, self._engine.spans = self._segments, self._spans
         self._engine.batch = program.batch
         self._rows = ffi.new("int32_t[]", program.part_steps)
+        self._lock = threading.Lock()
+        self._handed: _Handed | None = None
         self._engine.rows = self._rows
         for name, (first, count) in self._tables.routines.items():
             routine = self._engine.routine[ROUTINES[name]]
@@ -127,7 +138,6 @@ class Engine(Arena):
         write(driver.target, target.at(0))
         if "fraction" in program.buffers:
             write(driver.fraction, program.buffers["fraction"].whole)
-        driver.input_is_number = program.buffers["input"].dtype != "int32"
         driver.target_is_label = target.dtype == "int32"
         driver.every_step = target.steps > 0
         driver.loss = ffi.cast("float *", self._views["loss"].ctypes.data)
@@ -146,9 +156,13 @@ class Engine(Arena):
         moved = program.moved_by_loss
         assert len(moved) <= 1, "the engine keeps one buffer that the loss moves"
         if moved:
-            self._moved = ffi.new("uint8_t[]", moved[0].bytes)
+            # one Q for every part: a part moves its own
+            shares = program.rule.parts if getattr(program.schedule, "per_part", False) else 1
+            share = moved[0].bytes // shares
+            self._moved = ffi.new("uint8_t[]", share)
             driver.moved = ffi.cast("uint8_t *", self._views[moved[0].name].ctypes.data)
-            driver.moved_copy, driver.moved_bytes = self._moved, moved[0].bytes
+            driver.moved_copy, driver.moved_bytes = self._moved, share
+            driver.moved_distance = share if shares > 1 else 0
         driver.cautious = self._tables.cautious
 
     def _frame(self, frame: Frame) -> Any:
@@ -158,13 +172,18 @@ class Engine(Arena):
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
-        c_frame = self._frame(frame)
-        check(lib.fptt_run(self._engine, ROUTINES[routine], c_frame, -1 if step is None else step))
+        with self._alone():
+            c_frame = self._frame(frame)
+            status = lib.fptt_run(
+                self._engine, ROUTINES[routine], c_frame, -1 if step is None else step
+            )
+        check(status)
 
     def update_is_safe(self, frame: Frame) -> bool:
         """Whether `update` cannot overflow, so that no copy of what is learnt is needed."""
-        lib.fptt_measure_learned(self._engine)
-        return bool(lib.fptt_update_is_safe(self._engine, self._frame(frame)))
+        with self._alone():
+            lib.fptt_measure_learned(self._engine)
+            return bool(lib.fptt_update_is_safe(self._engine, self._frame(frame)))
 
     def train(self, batch: Batch, losses: NDArray[np.float64], part: int) -> tuple[str, int]:
         """Trains on a sorted batch from one of its parts on, for a short while.
@@ -177,35 +196,60 @@ class Engine(Arena):
         Returns:
             The status (see `fptt.h`) and the part that it concerns, or to go on with.
         """
-        assert batch.y is not None
-        integers = batch.x.dtype == np.int32
-        x = np.ascontiguousarray(batch.x, np.int32 if integers else np.float32)
-        labels = batch.y.dtype == np.int32
-        y = np.ascontiguousarray(batch.y, np.int32 if labels else np.float32)
-        lengths = np.ascontiguousarray(batch.lengths, np.int32)
+        if self._handed is None or self._handed.batch is not batch:
+            self._handed = _Handed(self.program, batch, losses)
         c_part = ffi.new("int32_t *", part)
-        c_batch = ffi.new("fptt_batch *")
-        c_batch.rows, c_batch.steps = len(x), self.program.steps
-        c_batch.parts = self.program.rule.parts
-        c_batch.lengths = ffi.cast("int32_t *", lengths.ctypes.data)
-        c_batch.unequal = batch.unequal
-        c_batch.x = ffi.cast("uint8_t *", x.ctypes.data)
-        c_batch.targets = ffi.cast("uint8_t *", y.ctypes.data)
-        c_batch.x_row_bytes, c_batch.x_step_bytes = x.strides[:2]
-        c_batch.target_row_bytes = y.strides[0]
-        c_batch.target_step_bytes = y.strides[1] if y.ndim > 1 else 0
-        c_batch.losses = ffi.cast("double *", losses.ctypes.data)
-        status = lib.fptt_train(self._engine, c_batch, c_part, _SECONDS)
+        with self._alone():
+            status = lib.fptt_train(self._engine, self._handed.c_batch, c_part, _SECONDS)
+        if status == lib.FPTT_OK:
+            self._handed = None
         return ffi.string(lib.fptt_status_name(status)).decode(), c_part[0]
 
-    def before_loss(self) -> dict[str, NDArray[Any]]:
-        """What the loss has moved in the last part, as it was before."""
-        return {
-            b.name: self._decoded(
-                b, np.frombuffer(ffi.buffer(self._moved), STORAGE[b.dtype])
-            ).reshape(b.shape)
-            for b in self.program.moved_by_loss
-        }
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """The engine's memory is for one thread of Python at a time."""
+        if not self._lock.acquire(blocking=False):
+            raise FpttError(
+                "this trainer is at work in another thread; give every thread a trainer of its own"
+            )
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def before_loss(self, part: int) -> dict[str, NDArray[Any]]:
+        """What the loss of this part, the last that ran, has moved, as it was before."""
+        before = {}
+        for buffer in self.program.moved_by_loss:
+            values = self.read(buffer.name)
+            kept = np.frombuffer(ffi.buffer(self._moved), STORAGE[buffer.dtype])
+            kept = self._decoded(buffer, kept).reshape(-1, *buffer.inner[1:])
+            first = len(kept) * part if self._engine.driver.moved_distance else 0
+            values[first : first + len(kept)] = kept
+            before[buffer.name] = values
+        return before
+
+
+class _Handed:
+    """A batch as C takes it, with the arrays that it points into."""
+
+    def __init__(self, program: Program, batch: Batch, losses: NDArray[np.float64]) -> None:
+        assert batch.y is not None
+        self.batch = batch
+        x = np.ascontiguousarray(batch.x, np.int32 if batch.x.dtype == np.int32 else np.float32)
+        y = np.ascontiguousarray(batch.y, np.int32 if batch.y.dtype == np.int32 else np.float32)
+        lengths = np.ascontiguousarray(batch.lengths, np.int32)
+        self._arrays = x, y, lengths, losses
+        self.c_batch = c = ffi.new("fptt_batch *")
+        c.rows, c.steps, c.parts = len(x), program.steps, program.rule.parts
+        c.lengths = ffi.cast("int32_t *", lengths.ctypes.data)
+        c.unequal = batch.unequal
+        c.x = ffi.cast("uint8_t *", x.ctypes.data)
+        c.targets = ffi.cast("uint8_t *", y.ctypes.data)
+        c.x_row_bytes, c.x_step_bytes = x.strides[:2]
+        c.target_row_bytes = y.strides[0]
+        c.target_step_bytes = y.strides[1] if y.ndim > 1 else 0
+        c.losses = ffi.cast("double *", losses.ctypes.data)
 
 
 def _stop(pool: Any) -> None:

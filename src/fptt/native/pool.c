@@ -93,7 +93,11 @@ void fptt_pool_run(fptt_pool *pool, fptt_job job, void *context, int32_t of) {
   pthread_mutex_unlock(&pool->lock);
   job(context, 0, of);
   for (int i = 0; atomic_load(&pool->busy) > 0; i++) {
-    RELAX();
-    if (i > SPINS) sched_yield();
+    if (i < SPINS) {
+      RELAX();
+    } else {
+      i--;
+      sched_yield();
+    }
   }
 }

@@ -39,7 +39,7 @@ class Embedding(FeedForward):
         take_sizes(self, "tokens", "outputs")
 
     def parameters(self) -> Mapping[str, Parameter]:
-        return {"weight": Parameter((self.tokens, self.outputs), None, looked_up=True)}
+        return {"weight": Parameter((self.tokens, self.outputs), None, by_columns=False)}
 
     def width(self, inputs: int | None) -> int:
         if inputs is not None:

@@ -49,8 +49,8 @@ class GRU(Recurrent):
     def parameters(self) -> Mapping[str, Parameter]:
         h, bound = self.hidden, self.hidden**-0.5
         return {
-            "weight_ih": Parameter((3 * h, self.inputs), bound),
-            "weight_hh": Parameter((3 * h, h), bound),
+            "weight_ih": Parameter((3 * h, self.inputs), bound, by_columns=True),
+            "weight_hh": Parameter((3 * h, h), bound, by_columns=True),
             "bias_ih": Parameter((3 * h,), bound),
             "bias_hh": Parameter((3 * h,), bound),
         }

@@ -37,18 +37,23 @@ class Parameter:
         bound: half width of the uniform distribution, or None for the standard normal one.
         draws: how many independent draws are added. Two for the one bias of LSTM and RNN: PyTorch
             has two biases there, of which only the sum acts.
-        looked_up: rows are picked one by one, so a row must lie together in memory.
+        by_columns: how a matrix lies in memory: column by column (one input's weights to all outputs
+            together) or row by row; by default so that its longer side lies together. A table
+            whose rows are looked up must lie by rows, the two matrices of a recurrent layer by
+            columns, so that one product takes both.
     """
 
     shape: tuple[int, ...]
     bound: float | None
     draws: int = 1
-    looked_up: bool = False
+    by_columns: bool | None = None
 
     @property
-    def wide(self) -> bool:
-        """Whether columns (one input's weights to all outputs) are the longer side of a matrix."""
-        return len(self.shape) == 2 and self.shape[0] >= self.shape[1] and not self.looked_up
+    def transposed(self) -> bool:
+        """Whether it lies column by column."""
+        if self.by_columns is not None:
+            return self.by_columns
+        return len(self.shape) == 2 and self.shape[0] >= self.shape[1]
 
     def initial(self, rng: np.random.Generator) -> Array:
         """Draws a float64 array."""

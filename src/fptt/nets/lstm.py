@@ -47,8 +47,8 @@ class LSTM(Recurrent):
     def parameters(self) -> Mapping[str, Parameter]:
         h, bound = self.hidden, self.hidden**-0.5
         return {
-            "weight_ih": Parameter((4 * h, self.inputs), bound),
-            "weight_hh": Parameter((4 * h, h), bound),
+            "weight_ih": Parameter((4 * h, self.inputs), bound, by_columns=True),
+            "weight_hh": Parameter((4 * h, h), bound, by_columns=True),
             "bias": Parameter((4 * h,), bound, draws=2),
         }
 

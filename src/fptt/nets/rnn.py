@@ -44,8 +44,8 @@ class RNN(Recurrent):
     def parameters(self) -> Mapping[str, Parameter]:
         h, bound = self.hidden, self.hidden**-0.5
         return {
-            "weight_ih": Parameter((h, self.inputs), bound),
-            "weight_hh": Parameter((h, h), bound),
+            "weight_ih": Parameter((h, self.inputs), bound, by_columns=True),
+            "weight_hh": Parameter((h, h), bound, by_columns=True),
             "bias": Parameter((h,), bound, draws=2),
         }
 

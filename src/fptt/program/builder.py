@@ -109,7 +109,7 @@ class Builder:
         for name, parameter in names.items():
             trains = any(fnmatchcase(name, pattern) for pattern in train)
             role = Role.PARAMETER if trains or not self.learns else Role.FROZEN
-            theta = self.buffer(name, parameter.shape, role, transposed=parameter.wide)
+            theta = self.buffer(name, parameter.shape, role, transposed=parameter.transposed)
             if trains:
                 self.gradients[name] = self.gradient_of(theta)
                 trained.append((name, theta, self.gradients[name]))

@@ -115,7 +115,7 @@ class OpSpec:
         placed: the formula takes `place`.
         shaped: the formula takes `shape`, because it has no input to learn it from.
         touched: operands of which only some rows move, with those dimensions instead.
-        c_symbol: the kernel's name in C, or None where there is none yet.
+        c_symbol: its name in the engine, or None where only the reference runs it.
     """
 
     kind: str

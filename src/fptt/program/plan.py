@@ -19,6 +19,9 @@ ALIGNMENT = 16
 #: and those of at least LARGE bytes at the start of a cache line, so that no vector lies across two
 CACHE_LINE, LARGE = 64, 1024
 
+#: as in runtime/include/fptt.h, for the kernel `gradient_update`; the engine compares them
+TILE_ROWS, TILE_COLUMNS = 256, 64
+
 #: roles whose contents are the state of learning
 LEARNED = frozenset({Role.PARAMETER, Role.RULE_STATE, Role.OPTIMIZER_STATE})
 

@@ -10,13 +10,11 @@ from fptt.nets.layer import FeedForward, Recurrent
 from fptt.nets.network import Network
 from fptt.program.builder import Builder
 from fptt.program.ir import Buffer, Ref, Role
+from fptt.program.plan import TILE_COLUMNS, TILE_ROWS
 from fptt.rules.losses import Criterion, LossSchedule
 from fptt.rules.optimizers import Optimizer
 from fptt.rules.rule import Rule
 from fptt.rules.sources import Source
-
-#: as in the kernel `gradient_update` (runtime/src/products.c)
-TILE_ROWS, TILE_COLUMNS = 256, 64
 
 
 @dataclass(frozen=True)

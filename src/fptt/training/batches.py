@@ -140,7 +140,8 @@ def check_target(
         )
     if where := _first_not_finite(array):
         raise InputError(f"y contains NaN or Inf, first at index {where}")
-    return array.astype(np.float64, copy=False)
+    with np.errstate(over="ignore"):  # what is too large becomes Inf, and the loss is found to be
+        return array.astype(np.float64 if program.dtype == "float64" else np.float32, copy=False)
 
 
 def check_lengths(lengths: ArrayLike | None, rows: int, steps: int) -> Array:

@@ -67,16 +67,17 @@ class PartRunner:
     def _train_at_once(self, backend: PartsBackend, batch: Batch) -> list[float]:
         """The same as `_run_sorted`, by a back end that goes from part to part itself."""
         losses = np.full(self.program.rule.parts, np.nan)
+        all_frames = {frame.part: frame for frame in frames(self.program, batch.lengths.tolist())}
         part, status = 0, ""
         while status != "FPTT_OK":
             status, part = backend.train(batch, losses, part)
             if status in ("FPTT_OK", "FPTT_PAUSED"):
                 continue
-            frame = next(f for f in frames(self.program, batch.lengths.tolist()) if f.part == part)
+            frame = all_frames[part]
             if status == "FPTT_LOSS_NOT_FINITE":
                 self._require_finite("the loss", losses[part], frame)
             if status == "FPTT_UPDATE_NOT_SAFE":
-                self._update(frame, backend.before_loss())
+                self._update(frame, backend.before_loss(part))
                 self._carry(frame)
             if status == "FPTT_STATE_NOT_FINITE":
                 self._require_finite_carry(frame)
@@ -143,10 +144,10 @@ class PartRunner:
             self.backend.run("update", frame)
             return
         good = self.backend.learned.copy()
-        self.backend.run("update", frame)
         try:
+            self.backend.run("update", frame)
             self._require_finite_state(frame)
-        except NumericalError:
+        except BaseException:  # Ctrl-C too must not leave half of an update
             self.backend.learned[...] = good
             self._write(before_loss)
             raise
