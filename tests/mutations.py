@@ -885,8 +885,8 @@ mutation(
     "layout: tables lie by columns",
     (
         "nets/layer.py",
-        "self.shape[0] >= self.shape[1]",
-        "self.shape[0] >= self.shape[1]",
+        "if self.by_columns is not None:",
+        "if self.by_columns:",
     ),
     tests=APPLIED + "test_tall_matrices_lie_by_columns",
 )
@@ -1001,7 +1001,7 @@ mutation(
 )
 mutation(
     "NaN: the engine looks at nothing that an update reads",
-    ("native/compile.py", "operand[place].watched = 1", "operand[place].watched = 0"),
+    ("native/compile.py", "watched = 2 if is_input else 1", "watched = 0"),
     tests=APPLIED + "test_no_update_is_called_safe_that_may_overflow",
 )
 mutation(

@@ -129,6 +129,8 @@ FRAME = Frame(0, 0, (3, 3, 3), 3)
 def test_no_update_is_called_safe_that_may_overflow(name, value):
     """What is learnt and what the update reads, wherever it stands."""
     engine = Engine(program_(cell="LSTM"))
+    gates = engine.read("2.gates")
+    engine.write("2.gates", np.ones_like(gates))  # a gradient for the input to be multiplied with
     assert engine.update_is_safe(FRAME)
     values = engine.read(name)
     values.flat[values.size // 2] = value

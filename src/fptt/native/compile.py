@@ -214,6 +214,11 @@ def _check_places(op: Op) -> None:
                 f"the engine runs {op.kind} in place only, but {after} is {refs[after]} and "
                 f"{before} is {refs[before]}; use backend='reference'"
             )
+    tile, theta = refs.get("tile"), refs.get("theta")
+    if tile is not None and theta is not None:
+        lines = _lines(theta.inner, theta.buffer.inner, theta.buffer.transposed)[0]
+        if tile.inner[0] < lines or tile.inner[1] != TILE_COLUMNS:
+            raise InputError(f"the engine needs a tile of {lines} x {TILE_COLUMNS}: {tile}")
     if op.kind in ("affine", "affine_sum", "product"):
         return
     layouts: dict[tuple[int, ...], tuple[str, tuple[int, int, int], bool]] = {}
@@ -221,11 +226,11 @@ def _check_places(op: Op) -> None:
         if ref is None or ref.has_rows or len(ref.inner) < 2 or name == "tile":
             continue
         buffer = ref.buffer
-        lines = _lines(ref.inner, buffer.inner, buffer.transposed)
-        if op.kind.startswith("embedding") and (buffer.transposed or lines[1] != lines[2]):
+        place = _lines(ref.inner, buffer.inner, buffer.transposed)
+        if op.kind.startswith("embedding") and (buffer.transposed or place[1] != place[2]):
             raise InputError(f"the engine runs {op.kind} on whole tables row by row only: {ref}")
-        first, *layout = layouts.setdefault(ref.inner, (str(ref), lines, buffer.transposed))
-        if layout != [lines, buffer.transposed]:
+        first, *layout = layouts.setdefault(ref.inner, (str(ref), place, buffer.transposed))
+        if layout != [place, buffer.transposed]:
             raise InputError(
                 f"the engine runs {op.kind} on tensors that lie alike in memory only, not on "
                 f"{first} and {ref}; use backend='reference'"

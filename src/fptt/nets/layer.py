@@ -37,10 +37,10 @@ class Parameter:
         bound: half width of the uniform distribution, or None for the standard normal one.
         draws: how many independent draws are added. Two for the one bias of LSTM and RNN: PyTorch
             has two biases there, of which only the sum acts.
-        by_columns: how a matrix lies in memory: column by column (one input's weights to all outputs
-            together) or row by row; by default so that its longer side lies together. A table
-            whose rows are looked up must lie by rows, the two matrices of a recurrent layer by
-            columns, so that one product takes both.
+        by_columns: how a matrix lies in memory: column by column (one input's weights to all
+            outputs together) or row by row; by default so that its longer side lies together. A
+            table whose rows are looked up must lie by rows, the two matrices of a recurrent layer
+            by columns, so that one product takes both.
     """
 
     shape: tuple[int, ...]

@@ -151,7 +151,11 @@ class TrainingBuilder(Builder):
         all_steps = any(ref is not None and ref.index == "all" for ref in product.operands)
         if self.batch * (self.part_steps if all_steps else 1) <= TILE_ROWS:
             return None
-        lines = max(min(theta.inner) for _, theta, _ in self.trained if len(theta.inner) == 2)
+        lines = max(
+            theta.inner[1] if theta.transposed else theta.inner[0]
+            for _, theta, gradient in self.trained
+            if len(theta.inner) == 2 and gradient.name in self._applied
+        )
         return self.buffer(
             "tile", (lines, TILE_COLUMNS), Role.SCRATCH, dtype=self.control_dtype
         ).whole
