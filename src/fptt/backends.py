@@ -25,6 +25,9 @@ class Backend(Protocol):
     #: one of BACKENDS: what else the trainer needs, it makes of the same kind
     name: str
 
+    def describe(self) -> str:
+        """The back end in a few words."""
+
     def read(self, name: str, step: int | None = None) -> NDArray[Any]:
         """A copy of a buffer, or of its slot of one step."""
 

@@ -168,7 +168,8 @@ def train(
     )
     notes.print(
         f"{the_task.description}\n{net}, {rule} with K={k}, "
-        f"{program.memory().arena_bytes:,} bytes to train",
+        f"{program.memory().arena_bytes:,} bytes to train, "
+        f"{runs.describe_backend(program, backend, threads)}",
         markup=False,
         soft_wrap=True,
     )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fptt.cli_output import notes
 from fptt.errors import InputError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of tables.")]
@@ -169,6 +171,9 @@ BenchMemory = Annotated[
 
 def peers(texts: list[str] | None) -> list[str]:
     """Reads what --against was given, such as ["torch,jax"]; none is an empty list."""
+    if texts is None and importlib.util.find_spec("torch") is None:
+        notes.print("PyTorch is not installed here, so fptt is measured alone", soft_wrap=True)
+        return []
     names = [name for text in texts or ["torch"] for name in text.split(",")]
     if "none" in names and len(names) > 1:
         raise InputError(f"--against is {','.join(names)!r}; give none alone")

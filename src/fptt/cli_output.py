@@ -100,6 +100,7 @@ def interruptible() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
+        notes.print("stopping after this batch; Ctrl-C again stops at once")
 
     before = signal.signal(signal.SIGINT, on_interrupt)
     try:

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fptt.backends import backend as make_backend
 from fptt.errors import InputError
 from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
 from fptt.nets.layer import Layer, check_size
-from fptt.program import Program, build
+from fptt.program import Program, build, build_inference
 from fptt.rules import (
     BPTT,
     FPTT,
@@ -180,6 +181,18 @@ def program_for(
         criterion=task.criterion,
         **options,
     )
+
+
+def describe_backend(program: Program, backend: str | None, threads: int) -> str:
+    """What will run a program, in a few words: reference or engine, instruction set, threads.
+
+    Raises:
+        InputError: a choice that is not possible.
+    """
+    small = build_inference(
+        program.net, dtype=program.dtype, activation_dtype=program.activation_dtype
+    )
+    return make_backend(backend, small, threads).describe()
 
 
 @dataclass(frozen=True)

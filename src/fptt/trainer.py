@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,7 @@ class Trainer:
         self._parts = PartRunner(program, self.backend)
         self.stream = Stream(self._parts)
         self._inference: Inference | None = None
+        self._inference_lock = threading.Lock()
         self.load_parameters(program.net.initial(self.seed))
         self.lr = program.optimizer.lr
 
@@ -275,11 +277,13 @@ class Trainer:
             [n, outputs] at every sequence's last step, or [n, steps, outputs] where every step
             has a target (zero behind a sequence's end).
         """
-        return self.inference().predict(x, lengths)
+        with self._inference_lock:
+            return self.inference().predict(x, lengths)
 
     def evaluate(self, data: Any) -> dict[str, float]:
         """Loss and, for classes, accuracy and (every_step) perplexity on data; see `fit`."""
-        return self.inference().evaluate(data)
+        with self._inference_lock:
+            return self.inference().evaluate(data)
 
     # -- training and files ------------------------------------------------------------------
 
@@ -292,6 +296,15 @@ class Trainer:
         from fptt.training.fitting import fit
 
         return fit(self, data, epochs, **options)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles and copies go through the bytes of a snapshot; a copy has memory of its own."""
+        from fptt.storage.snapshot import from_bytes, to_bytes
+
+        return from_bytes, (to_bytes(self), self.backend.name, self.threads)
+
+    def __repr__(self) -> str:
+        return f"Trainer({self.program.net}, {self.program.rule}, {self.backend.describe()})"
 
     def save(self, path: str | Path) -> None:
         """Writes the whole training state to a file, atomically; `fptt.load` reads it."""

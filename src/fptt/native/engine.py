@@ -53,7 +53,7 @@ def instruction_set() -> str:
         InputError: FPTT_ISA names a set that is unknown or that this machine lacks.
     """
     here = [name for name, number in INSTRUCTION_SETS.items() if lib.fptt_isa_runs_here(number)]
-    wanted = os.environ.get("FPTT_ISA", here[-1])
+    wanted = os.environ.get("FPTT_ISA", "").lower() or here[-1]
     if wanted not in here:
         raise InputError(f"FPTT_ISA is {wanted!r}; this machine runs {', '.join(here)}")
     return wanted
@@ -95,7 +95,8 @@ class Engine(Arena):
         self._spans = ffi.new("fptt_span[]", room)
         types = (program.activation_dtype == "bfloat16") + 2 * (program.dtype == "bfloat16")
         self._engine = ffi.new("fptt_engine *")
-        self._engine.kernels = lib.fptt_isa_kernels(INSTRUCTION_SETS[instruction_set()], types)
+        self.isa, self.threads = instruction_set(), 1
+        self._engine.kernels = lib.fptt_isa_kernels(INSTRUCTION_SETS[self.isa], types)
         self._engine.ops, self._engine.blocks = self._tables.ops, self._tables.blocks
         self._engine.segments, self._engine.spans = self._segments, self._spans
         self._engine.batch = program.batch
@@ -119,7 +120,7 @@ class Engine(Arena):
         if threads > 1:
             self._pool = ffi.new("char[]", lib.fptt_pool_bytes())
             self._engine.pool = ffi.cast("fptt_pool *", self._pool)
-            lib.fptt_pool_start(self._engine.pool, threads)
+            self.threads = lib.fptt_pool_start(self._engine.pool, threads)
             # the memory stays until the threads have gone
             weakref.finalize(self, _stop, self._pool)
 
@@ -169,6 +170,10 @@ class Engine(Arena):
         rows = self._rows
         rows[0 : frame.steps] = frame.rows
         return ffi.new("fptt_frame *", (frame.part, frame.begin, frame.steps, rows))
+
+    def describe(self) -> str:
+        """The back end in a few words."""
+        return f"engine, {self.isa}, {self.threads} thread{'s' * (self.threads > 1)}"
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""

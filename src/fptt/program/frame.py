@@ -6,6 +6,7 @@ operation needs a mask.
 
 from __future__ import annotations
 
+import bisect
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -57,8 +58,11 @@ class Frame:
 
 def frames(program: Program, lengths: Sequence[int]) -> Iterator[Frame]:
     """The parts of a batch with these lengths (the longest first) that have any rows."""
+    ascending = sorted(lengths)
     for part, (low, high) in enumerate(program.bounds):
-        counts = [sum(length > step for length in lengths) for step in range(low, high + 1)]
+        counts = [
+            len(ascending) - bisect.bisect_right(ascending, step) for step in range(low, high + 1)
+        ]
         rows = tuple(n for n in counts[:-1] if n)
         if rows:
             yield Frame(part, low, rows, counts[-1])

@@ -31,6 +31,10 @@ class Interpreter(Arena):
 
     # -- execution ---------------------------------------------------------------------------
 
+    def describe(self) -> str:
+        """The back end in a few words."""
+        return "NumPy reference"
+
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
         with _blas().limit(limits=1, user_api="blas"), np.errstate(all="ignore"):

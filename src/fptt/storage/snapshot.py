@@ -14,7 +14,7 @@ import json
 import struct
 import warnings
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -107,6 +107,22 @@ def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = N
         InputError: the path names something that is no plain file, or a folder that is missing.
         SaveError: the file cannot be written.
     """
+    slotfile.save(path, *_encoded(trainer, extra))
+
+
+def to_bytes(trainer: Trainer) -> bytes:
+    """What a snapshot of the present state holds, for copies and pickles of a trainer."""
+    return b"".join(_encoded(trainer)[1])
+
+
+def from_bytes(data: bytes, backend: str | None, threads: int) -> Trainer:
+    """The trainer whose state `to_bytes` gave; on the same back end with the same bits."""
+    return _trainer(*decode(data), "the copy", backend, threads)
+
+
+def _encoded(
+    trainer: Trainer, extra: Mapping[str, Any] | None = None
+) -> tuple[int, Iterator[memoryview]]:
     stream = trainer.stream.as_plain()
     header = {
         "program": describe(trainer.program),
@@ -114,7 +130,7 @@ def save(trainer: Trainer, path: str | Path, extra: Mapping[str, Any] | None = N
         "extra": dict(extra or {}),
     }
     wanted = kept(trainer.program, in_sequence=stream["rows"] is not None)
-    slotfile.save(path, *encode(header, wanted, trainer.backend))
+    return encode(header, wanted, trainer.backend)
 
 
 def read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray[Any, Any]]]:
@@ -254,7 +270,7 @@ def _short(value: object) -> str:
 
 
 def load(path: str | Path, backend: str | None = None, threads: int = 1) -> Trainer:
-    """A trainer with the state that `Trainer.save` wrote; it goes on with the same bits.
+    """A trainer with the state that `Trainer.save` wrote.
 
     On the back end that wrote it, it goes on with the same bits.
 
@@ -278,9 +294,18 @@ def load(path: str | Path, backend: str | None = None, threads: int = 1) -> Trai
         >>> bool((load(path).parameters()["1.bias"] == trainer.parameters()["1.bias"]).all())
         True
     """
+    return _trainer(*read(path), path, backend, threads)
+
+
+def _trainer(
+    header: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray[Any, Any]],
+    path: str | Path,
+    backend: str | None,
+    threads: int,
+) -> Trainer:
     from fptt.trainer import Trainer
 
-    header, arrays = read(path)
     program = rebuild(header["program"])
     # before memory is taken for a program whose sizes may be nonsense
     _require_state(program, header, arrays, path)
