@@ -52,6 +52,7 @@ $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) || { echo "python venv is missing: on Debian and Ubuntu, apt-get install python3-venv"; exit 1; }
 	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $(VENV)/build-requires.txt
 	$(PIP_INSTALL) -r $(VENV)/build-requires.txt
+	@echo "compiling the engine for all instruction sets: about a minute"
 	$(call install,)
 	touch $@
 

@@ -387,7 +387,7 @@ def reproduce(
     fsdd: train on five speakers, then adapt to the sixth on 5 recordings of each digit; the same
     for every speaker, beside a model that learns from these 50 recordings alone.
 
-    sweep: overfit four images of S-MNIST, a pixel a step, with nine K, in float32, in bfloat16
+    sweep: train on four images of S-MNIST, a pixel a step, with nine K, in float32, in bfloat16
     rounded to nearest and in bfloat16 rounded at random. Needs no data files.
 
     formats: the same three formats on MNIST by rows (the embedded images, or all with --data-dir)

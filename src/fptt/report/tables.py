@@ -318,7 +318,7 @@ def bench(rows: Sequence[dict[str, Any]]) -> list[Table | str]:
     fewest = min(row["rounds"] for row in rows)
     return [
         bench_speed(rows),
-        f"Medians of at least {fewest} rounds in turns. ratio: the peer's time to fptt's. share: "
+        f"Medians of at least {fewest} rounds in turns. ratio: the peer's time to fptt's. of peak: "
         "of a loop of multiply-adds in registers (peak), measured in the same rounds.",
         bench_blocks(rows),
         "A clock stands around the routines, in a twin of the program that keeps its gradients: "
@@ -339,7 +339,7 @@ def bench_speed(rows: Sequence[dict[str, Any]]) -> Table:
     columns += ["JAX", "ratio"] * jax
     table = _table(
         f"Training one batch, in ms; {_shared(rows[0])}, {rows[0]['isa']}",
-        *("network", "batch", "K", *columns, "GFLOP/s", "peak", "share"),
+        *("network", "batch", "K", *columns, "GFLOP/s", "peak", "of peak"),
     )
     for row in rows:
         quartiles = f"{_ms(row['fptt_low_s'])}-{_ms(row['fptt_high_s'])}"
@@ -381,7 +381,7 @@ def bench_floor(rows: Sequence[dict[str, Any]]) -> Table:
     table = _table(
         "Floor: the least work of a part, and the ms that it takes in one batch",
         *("network", "batch", "K", "MFLOP", "KB read", "KB rewritten"),
-        *("floor", "fptt", "gap", "share", *routines),
+        *("floor", "fptt", "gap", "of fptt", *routines),
     )
     for row in rows:
         table.add_row(

@@ -1,6 +1,6 @@
 """Number formats: float32, bfloat16 rounded to nearest, and bfloat16 rounded at random.
 
-Three studies. `sweep` overfits four images of S-MNIST with nine K. `rows` trains on MNIST by rows
+Three studies. `sweep` trains on four images of S-MNIST with nine K. `rows` trains on MNIST by rows
 and looks at the test images. `personal` is the demo's personalisation.
 """
 
