@@ -328,7 +328,7 @@ mutation(
 )
 mutation(
     "a sequence takes one step more than its length",
-    ("program/frame.py", "length > step for length", "length >= step for length"),
+    ("program/frame.py", "bisect.bisect_right", "bisect.bisect_left"),
     tests="test_gradients.py::test_unequal_length_gradients["
     "RNN-last-cross_entropy-[11, 1, 4, 8, 3]]",
 )

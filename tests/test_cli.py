@@ -1090,7 +1090,9 @@ def test_what_training_says_on_the_way(fptt_cli, good, tmp_path):
     first, second, *epochs = notes.splitlines()
     assert first.startswith("Sequences from good.npz: 19 to train on and 5 held out")
     assert re.fullmatch(
-        r"LSTM\(2, 4\) - Linear\(4, 3\), fptt with K=4, [\d,]+ bytes to train", second
+        r"LSTM\(2, 4\) - Linear\(4, 3\), fptt with K=4, [\d,]+ bytes to train, "
+        r"engine, (avx512|avx2|baseline), 1 thread",
+        second,
     )
     assert [line[:9] for line in epochs] == ["epoch 1: ", "epoch 2: "]
 
