@@ -21,9 +21,9 @@ ROOT = Path(__file__).parents[1]
 MODULE = "fptt.native._engine"
 KERNELS = ("products", "updates", "cells", "losses", "elementwise", "table")
 OTHERS = ("math_arrays", "status", "version")
-GLUE = ("engine", "drive", "pool")
+GLUE = ("check", "engine", "drive", "pool")
 #: as in meson.build
-ISAS = {"baseline": [], "avx2": ["-mavx2", "-mfma", "-mf16c"], "avx512": [*AVX512, "-mfma"]}
+ISAS = {"baseline": [], "avx2": ["-mavx2", "-mfma"], "avx512": [*AVX512, "-mfma"]}
 TYPES = {
     0: [],
     1: ["-DFPTT_ACTIVATION_BF16=1"],
@@ -61,7 +61,7 @@ def widest() -> list[str]:
     """The flags of the widest vectors that run here."""
     if {"avx512f", "avx512bw", "avx512dq", "avx512vl"} <= processor_flags():
         return ISAS["avx512"]
-    return ISAS["avx2"] if {"avx2", "fma", "f16c"} <= processor_flags() else []
+    return ISAS["avx2"] if {"avx2", "fma"} <= processor_flags() else []
 
 
 def run_all(commands: Sequence[Sequence[object]]) -> list[str]:
