@@ -159,7 +159,7 @@ MUTATIONS = [
     ("engine", "noise[1], c->op->tensor, i)", "noise[1], c->op->tensor, 0)"),
     ("engine", "noise[1], c->op->tensor, i)", "noise[1], 0, i)"),
     ("engine", "c->op->first_element,", "0,"),
-    ("engine", "at->transposed ? 1u : ROW_DISTANCE,", "ROW_DISTANCE,"),
+    ("engine", "at->transposed ? 1u : FPTT_ROW_DISTANCE,", "FPTT_ROW_DISTANCE,"),
     ("updates", "element + (uint32_t)i * by", "element + (uint32_t)i"),
     ("updates", "run * at->element_by_run + place * by", "run * at->element_by_run"),
     ("updates", "  if (rule->stochastic) {", "  if (0) {"),

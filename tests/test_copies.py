@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fptt
+from fptt.training.batches import make_batch
 
 ROOT = Path(fptt.__file__).parents[2]
 
@@ -83,6 +84,16 @@ def test_one_trainer_in_two_threads_is_an_error_and_not_a_crash():
     assert errors
     assert all("at work in another thread" in error for error in errors)
     assert all(np.isfinite(values).all() for values in trainer.parameters().values())
+
+
+def test_a_second_thread_leaves_the_arrays_of_the_first_alone():
+    trainer = trainer_(backend="native")
+    engine = trainer.backend
+    first = engine._handed = object()
+    batch = make_batch(trainer.program, *data(0), None, bounded=True)
+    with engine._alone(), pytest.raises(fptt.FpttError, match="at work in another thread"):
+        engine.train(batch, np.full(3, np.nan), 0)
+    assert engine._handed is first
 
 
 def test_predictions_from_several_threads_are_right():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from fptt.errors import InputError
 from fptt.native._engine import ffi, lib
-from fptt.program.bfloat16 import to_bits
+from fptt.program.bfloat16 import ROW_DISTANCE, to_bits
 from fptt.program.ir import ITEM_BYTES, Loop, Op, Ref, Role, Routine
 from fptt.program.ops import spec
 from fptt.program.plan import LEARNED, TILE_COLUMNS, TILE_ROWS
@@ -88,6 +88,7 @@ class Tables:
 
     def __init__(self, program: Program, addresses: Mapping[str, int]) -> None:
         assert (TILE_ROWS, TILE_COLUMNS) == (lib.FPTT_TILE_ROWS, lib.FPTT_TILE_COLUMNS)
+        assert lib.FPTT_ROW_DISTANCE == ROW_DISTANCE
         self._addresses = addresses
         ops: list[Op] = []
         blocks: list[tuple[int, int, int, bool]] = []
@@ -109,14 +110,13 @@ class Tables:
         for number, op in enumerate(ops):
             self._write_op(self.ops[number], op)
         updates = _of_routine(program, "update")
-        constants: list[Mapping[str, Any]] = [op.attrs for op in updates]
         #: constants so large that no update is safe unseen
         self.cautious = any(
             attrs.get("alpha", 0) > 1e3
             or attrs.get("beta", 0) > 1e6 * attrs.get("alpha", 1)
             # 0 / 0 where a gradient is exactly zero
             or (attrs.get("optimizer") == "adam" and np.float32(attrs["epsilon"]) < _SMALLEST)
-            for attrs in constants
+            for attrs in map(_attrs, updates)
         )
         self._watch(ops, updates)
         self.blocks = ffi.new("fptt_block[]", blocks or [(0, 0, 0, False)])
@@ -156,7 +156,7 @@ class Tables:
             )
             to.tensor = attrs["tensor"]
             to.first_element = (
-                attrs["first_row"] * (65537 if len(theta.inner) == 2 else 1)
+                attrs["first_row"] * (ROW_DISTANCE if len(theta.inner) == 2 else 1)
             ) & 0xFFFFFFFF
         if op.kind == "fill":
             assert op.outputs[0] is not None
@@ -199,7 +199,7 @@ def _lines(inner: tuple[int, ...], full: tuple[int, ...], transposed: bool) -> t
 
 
 def _attrs(op: Op) -> dict[str, Any]:
-    """The attributes; the op table says which types they have."""
+    """The attributes: numbers and words."""
     return dict(op.attrs)
 
 

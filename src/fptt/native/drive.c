@@ -2,6 +2,7 @@
  * and the watch for numbers that are none. */
 #define _POSIX_C_SOURCE 199309L
 #include "drive.h"
+#include "fptt_math.h"
 
 #include <string.h>
 #include <time.h>
@@ -15,17 +16,7 @@
 #define GRADIENT_LIMIT 1e18f
 #define LR_LIMIT 1e3f
 
-static uint32_t bits_of(float value) {
-  uint32_t bits;
-  memcpy(&bits, &value, sizeof bits);
-  return bits & 0x7FFFFFFFu;
-}
-
-static float number_of(uint32_t bits) {
-  float value;
-  memcpy(&value, &bits, sizeof value);
-  return value;
-}
+static uint32_t bits_of(float value) { return fptt_bits(value) & 0x7FFFFFFFu; }
 
 static double seconds_now(void) {
   struct timespec now;
@@ -48,9 +39,9 @@ int32_t fptt_update_is_safe(fptt_engine *engine, const fptt_frame *frame) {
     return 0;
   }
   fptt_factors_bound bound = fptt_largest_watched(engine, FPTT_UPDATE, frame);
-  float input = number_of(bound.inputs), rows = (float)frame->steps * (float)frame->rows[0];
+  float input = fptt_float(bound.inputs), rows = (float)frame->steps * (float)frame->rows[0];
   /* a sum over the rows of gradient times input, or of gradients; of a NaN the answer is no */
-  return number_of(bound.gradients) * (input > 1.0f ? input : 1.0f) * rows < GRADIENT_LIMIT &&
+  return fptt_float(bound.gradients) * (input > 1.0f ? input : 1.0f) * rows < GRADIENT_LIMIT &&
          bound.inputs < BITS_OF_INF;
 }
 

@@ -391,9 +391,6 @@ static void note(const call *c, uint32_t bits) {
 /* What follows the gradient (or its factors) in the operands of every update. */
 enum { THETA, AFTER_THETA };
 
-/* Distance of the numbers of elements from row to row of a matrix, for stochastic rounding. */
-#define ROW_DISTANCE 65537u
-
 static fptt_step step_of(const call *c, int lr) {
   enum { LR, FACTOR, FIRST, SECOND, CORRECTION, NOISE };
   const float *factor = FIXED(lr + FACTOR), *correction = FIXED(lr + CORRECTION);
@@ -418,8 +415,8 @@ static fptt_learned learned_of(const call *c, int theta, int lambda, int lr) {
                           (size_t)at->length,
                           (size_t)at->stride,
                           c->op->first_element,
-                          at->transposed ? 1u : ROW_DISTANCE,
-                          at->transposed ? ROW_DISTANCE : 1u};
+                          at->transposed ? 1u : FPTT_ROW_DISTANCE,
+                          at->transposed ? FPTT_ROW_DISTANCE : 1u};
   return learned;
 }
 

@@ -13,6 +13,8 @@
 /* cdef begin */
 #define FPTT_MOST_OPERANDS 17
 #define FPTT_ATTRIBUTES 4
+/* of the numbers of elements from row to row of a matrix, for stochastic rounding */
+#define FPTT_ROW_DISTANCE 65537
 
 /* Which rows of its buffer an operand names. */
 enum {

@@ -201,13 +201,14 @@ class Engine(Arena):
         Returns:
             The status (see `fptt.h`) and the part that it concerns, or to go on with.
         """
-        if self._handed is None or self._handed.batch is not batch:
-            self._handed = _Handed(self.program, batch, losses)
         c_part = ffi.new("int32_t *", part)
+        # a second thread must not replace the arrays at which C is looking
         with self._alone():
+            if self._handed is None or self._handed.batch is not batch:
+                self._handed = _Handed(self.program, batch, losses)
             status = lib.fptt_train(self._engine, self._handed.c_batch, c_part, _SECONDS)
-        if status == lib.FPTT_OK:
-            self._handed = None
+            if status == lib.FPTT_OK:
+                self._handed = None
         return ffi.string(lib.fptt_status_name(status)).decode(), c_part[0]
 
     @contextmanager

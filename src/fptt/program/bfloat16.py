@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 
 from fptt.program.philox import philox
 
+#: the number of an element in stochastic rounding is its row times this, plus its column; as in
+#: fptt/native/engine.h, and the engine compares them
+ROW_DISTANCE = 65537
+
 
 def to_bits(values: NDArray[Any]) -> NDArray[np.uint16]:
     """Rounds numbers to bfloat16 and returns their bits.
@@ -62,7 +66,7 @@ def round_at_random(
     element = np.arange(first_row, first_row + len(values), dtype=np.uint32)
     if values.ndim == 2:
         columns = np.arange(values.shape[1], dtype=np.uint32)
-        element = element[:, None] * np.uint32(65537) + columns
+        element = element[:, None] * np.uint32(ROW_DISTANCE) + columns
     noise = element * np.uint32(0x9E3779B9) ^ word
     noise = (noise ^ (noise >> np.uint32(16))) * np.uint32(0x7FEB352D)
     noise = (noise ^ (noise >> np.uint32(15))) * np.uint32(0x846CA68B)
