@@ -23,7 +23,9 @@ extern "C" {
   S(LOSS_NOT_FINITE, "the loss became NaN or Inf")                                 \
   S(STATE_NOT_FINITE, "a carried state became NaN or Inf")                         \
   S(UPDATE_NOT_SAFE, "numbers so large that the update could overflow")            \
-  S(PAUSED, "stopped between two parts, as asked; call again to go on")
+  S(PAUSED, "stopped between two parts, as asked; call again to go on")           \
+  S(LOSS_RUNAWAY, "the loss of a part passed the limit that was set")              \
+  S(BAD_INPUT, "a token or label that the model does not have")
 
 typedef enum {
 #define FPTT_STATUS_NAME(name, text) FPTT_##name,

@@ -77,6 +77,12 @@ class Arena:
         with np.errstate(over="ignore"):  # what is too large becomes Inf, and is found as that
             self._store(buffer, self._slot(buffer, step)[corner], values)
 
+    def stored(self, name: str) -> Array:
+        """The items of a buffer in the order of memory, bfloat16 as bits; a view."""
+        buffer = self.program.buffers[name]
+        view = self._views[name]
+        return (view.T if buffer.transposed else view).reshape(-1)
+
     def _slot(self, buffer: Buffer, step: int | None) -> Array:
         view = self._views[buffer.name]
         return view if step is None else view[buffer.lead + step]

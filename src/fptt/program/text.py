@@ -32,9 +32,9 @@ def text(program: Program) -> str:
         for item in routine.body:
             if isinstance(item, Loop):
                 lines.append(f"  for t in {'reversed(steps)' if item.reverse else 'steps'}:")
-                lines += [f"    {_op(op)}" for op in item.body]
+                lines += [f"    {op_text(op)}" for op in item.body]
             else:
-                lines.append(f"  {_op(item)}")
+                lines.append(f"  {op_text(item)}")
     return "\n".join(lines) + "\n"
 
 
@@ -45,7 +45,8 @@ def _buffer(buffer: Buffer, offset: int) -> str:
     return f"  {offset:>9} {buffer.name:<20} {buffer.role:<16} {buffer.dtype} {shape}{lead}"
 
 
-def _op(op: Op) -> str:
+def op_text(op: Op) -> str:
+    """One operation, as an assignment."""
     outputs = ", ".join("-" if ref is None else str(ref) for ref in op.outputs)
     inputs = ["-" if ref is None else str(ref) for ref in op.inputs]
     attrs = [f"{name}={value!r}" for name, value in op.attrs.items()]
