@@ -28,8 +28,15 @@ static inline void fptt_semihost_write(const char *text, uintptr_t bytes) {
     const uintptr_t open[3] = {(uintptr_t)":tt", 4, 3};
     console = fptt_semihost(FPTT_SYS_OPEN, open);
   }
-  const uintptr_t write[3] = {console, (uintptr_t)text, bytes};
-  fptt_semihost(FPTT_SYS_WRITE, write);
+  if (console == UINTPTR_MAX) return;
+  /* the answer is how many bytes are left: a pipe takes only so much at once */
+  while (bytes) {
+    const uintptr_t write[3] = {console, (uintptr_t)text, bytes};
+    uintptr_t left = fptt_semihost(FPTT_SYS_WRITE, write);
+    if (left > bytes) return;
+    text += bytes - left;
+    bytes = left;
+  }
 }
 
 static inline void fptt_semihost_exit(int code) {

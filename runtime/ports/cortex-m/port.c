@@ -7,8 +7,80 @@ int main(void);
 #define REGISTER(address) (*(volatile uint32_t *)(address))
 #define CPACR REGISTER(0xE000ED88u)
 #define CFSR REGISTER(0xE000ED28u)
+#define MPU_CONTROL REGISTER(0xE000ED94u)
+#define MPU_NUMBER REGISTER(0xE000ED98u)
+#define MPU_BASE REGISTER(0xE000ED9Cu)
+#define MPU_SIZE REGISTER(0xE000EDA0u)
+
+/* ---- console and end ---- */
+
+void fptt_port_write(const char *text, size_t bytes) { fptt_semihost_write(text, bytes); }
+
+void fptt_port_exit(int code) {
+  for (;;) fptt_semihost_exit(code);
+}
+
+/* ---- instructions ---- */
+
+/* QEMU does not model the processor's cycle counter, but with -icount shift=6 an instruction takes
+ * 64 ns of the machine's time. A counter with shorter ticks tells any two instructions apart. */
+#if defined(__ARM_FEATURE_MVE)
+
+/* The system counter: 64 bits, 32 MHz: floor(2.048 n) ticks after n instructions. */
+#define CNTCR REGISTER(0x58100000u)
+#define CNTCV_LOW REGISTER(0x58101000u)
+#define CNTCV_HIGH REGISTER(0x58101004u)
+
+static void start_counter(void) { CNTCR = 1; }
+
+uint64_t fptt_port_instructions(void) {
+  uint32_t high, low;
+  do {
+    high = CNTCV_HIGH;
+    low = CNTCV_LOW;
+  } while (high != CNTCV_HIGH);
+  return (((uint64_t)high << 32 | low) * 125 + 255) / 256;
+}
+
+#else
+
+/* Timer 0: 32 bits downwards, 25 MHz: ceil(1.6 n) ticks after n instructions. How often it has come
+ * round tells a counter of 10 ms, which runs from reset. */
+#define TIMER_CONTROL REGISTER(0x40000000u)
+#define TIMER_VALUE REGISTER(0x40000004u)
+#define TIMER_RELOAD REGISTER(0x40000008u)
+#define HUNDREDTHS REGISTER(0x40028014u)
+#define TICKS_IN_A_HUNDREDTH 250000u
+
+static void start_counter(void) {
+  TIMER_RELOAD = UINT32_MAX;
+  TIMER_VALUE = UINT32_MAX;
+  TIMER_CONTROL = 1;
+}
+
+uint64_t fptt_port_instructions(void) {
+  /* reset was a little earlier than the timer's start, so one less is surely past */
+  uint32_t hundredths = HUNDREDTHS;
+  uint64_t past = hundredths ? (uint64_t)(hundredths - 1) * TICKS_IN_A_HUNDREDTH : 0;
+  uint64_t ticks = past + (uint32_t)(UINT32_MAX - TIMER_VALUE - (uint32_t)past);
+  return ticks * 5 / 8;
+}
+
+#endif
 
 /* ---- from reset to main ---- */
+
+/* The M4's board ignores what goes to addresses without memory. Memory protection, region 0: nobody
+ * touches the 64 KiB under the stack; everything else stays as it is. The M55's board faults anyway. */
+static void guard_stack(void) {
+#if !defined(__ARM_FEATURE_MVE)
+  MPU_NUMBER = 0;
+  MPU_BASE = (uint32_t)(uintptr_t)fptt_stack_bottom - 0x10000u;
+  MPU_SIZE = 15u << 1 | 1u; /* 2^(15 + 1) bytes, no access, on */
+  MPU_CONTROL = 5;
+  __asm__ volatile("dsb\n isb" ::: "memory");
+#endif
+}
 
 _Noreturn void fptt_start(void);
 _Noreturn void fptt_start(void) {
@@ -16,6 +88,8 @@ _Noreturn void fptt_start(void) {
   CPACR |= 0xFu << 20;
   __asm__ volatile("dsb\n isb" ::: "memory");
   fptt_bare_memory();
+  guard_stack();
+  start_counter();
   fptt_port_exit(main());
 }
 
@@ -25,7 +99,8 @@ __attribute__((used)) static void report(const uintptr_t *frame) {
   __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
   /* after an overflow the frame is where no memory is */
   int inside = frame >= fptt_stack_bottom && frame + 8 <= fptt_stack_top;
-  fptt_bare_fault("fault: exception, pc, cfsr",
+  fptt_bare_fault(inside ? "fault: exception, pc, cfsr"
+                         : "fault: stack overflow; exception, pc, cfsr",
                   (const uintptr_t[3]){exception, inside ? frame[6] : 0, CFSR});
 }
 
@@ -47,30 +122,3 @@ __attribute__((section(".fptt_vectors"), used)) static const struct {
     fptt_stack_top,
     {fptt_start, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault},
 };
-
-/* ---- console and end ---- */
-
-void fptt_port_write(const char *text, size_t bytes) { fptt_semihost_write(text, bytes); }
-
-void fptt_port_exit(int code) {
-  for (;;) fptt_semihost_exit(code);
-}
-
-/* ---- instructions ---- */
-
-/* QEMU does not model the processor's cycle counter. With -icount shift=6 an instruction takes 64 ns
- * of the machine's time, and the board has a counter of 40 ns ticks: floor(1.6 n) ticks after n
- * instructions, different for each n. It wraps every 2^32 ticks; a second counter, of 10 ms, tells
- * how often that was. Both start at reset. */
-#if defined(__ARM_FEATURE_MVE)
-#define FPGAIO 0x49302000u
-#else
-#define FPGAIO 0x40028000u
-#endif
-#define TICKS_IN_10_MS 250000u
-
-uint64_t fptt_port_instructions(void) {
-  uint64_t coarse = (uint64_t)REGISTER(FPGAIO + 0x14) * TICKS_IN_10_MS;
-  uint64_t ticks = coarse + (uint32_t)(REGISTER(FPGAIO + 0x18) - (uint32_t)coarse);
-  return (ticks * 5 + 7) / 8;
-}

@@ -2,6 +2,8 @@
 #include "bare.h"
 #include "semihosting.h"
 
+extern uintptr_t fptt_guard[]; /* under the stack; from the linker script */
+
 /* Spike looks these up by name. A system call is the address of four numbers and their answer; an
  * odd number ends the simulation. */
 volatile uint64_t tohost __attribute__((aligned(8)));
@@ -47,4 +49,13 @@ uint64_t fptt_port_instructions(void) {
   while (high != again);
   return (uint64_t)high << 32 | low;
 #endif
+}
+
+/* start.S jumps here when the processor refuses. */
+_Noreturn void fptt_trap_report(uintptr_t cause, uintptr_t pc, uintptr_t value);
+_Noreturn void fptt_trap_report(uintptr_t cause, uintptr_t pc, uintptr_t value) {
+  int overflow = (uintptr_t)fptt_guard <= value && value < (uintptr_t)fptt_stack_bottom;
+  fptt_bare_fault(overflow ? "fault: stack overflow; mcause, mepc, mtval"
+                           : "fault: mcause, mepc, mtval",
+                  (const uintptr_t[3]){cause, pc, value});
 }

@@ -1,13 +1,5 @@
 /* RISC-V, machine mode: from reset to main, and what happens when the processor refuses. */
 
-#if __riscv_xlen == 64
-#define WORD 8
-#define STORE sd
-#else
-#define WORD 4
-#define STORE sw
-#endif
-
   /* The emulators begin at the bottom of RAM, wherever the entry is. */
   .section .fptt_boot, "ax", @progbits
   .globl _start
@@ -22,6 +14,19 @@ fptt_start:
   lla gp, __global_pointer$
   .option pop
   lla sp, fptt_stack_top
+  /* Memory protection, entry 0: nobody touches the 64 KiB under the stack, from now to the next
+   * reset. A processor without protection comes to 1f by an exception. */
+  lla t0, 1f
+  csrw mtvec, t0
+  lla t0, fptt_guard
+  srli t0, t0, 2
+  li t1, 0x1fff
+  or t0, t0, t1
+  csrw pmpaddr0, t0
+  li t0, 0x98
+  csrw pmpcfg0, t0
+  .balign 4
+1:
   lla t0, fptt_trap
   csrw mtvec, t0
   /* floating point and vectors on: FS and VS "dirty"; VS stays 0 where there are no vectors */
@@ -36,20 +41,10 @@ fptt_start:
   .balign 4
 fptt_trap:
   lla sp, fptt_stack_top
-  addi sp, sp, -4 * WORD
-  csrr t0, mcause
-  STORE t0, 0(sp)
-  csrr t0, mepc
-  STORE t0, WORD(sp)
-  csrr t0, mtval
-  STORE t0, 2 * WORD(sp)
-  lla a0, fptt_trap_text
-  mv a1, sp
-  call fptt_bare_fault
-
-  .section .rodata.fptt_trap_text, "a", @progbits
-fptt_trap_text:
-  .string "fault: mcause, mepc, mtval"
+  csrr a0, mcause
+  csrr a1, mepc
+  csrr a2, mtval
+  call fptt_trap_report
 
 /* The emulator knows these three by sight: in one page, none of them compressed. */
   .section .text.fptt_semihost, "ax", @progbits

@@ -9,10 +9,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fptt.errors import FpttError, InputError
 
@@ -124,33 +126,43 @@ def _find(command: str) -> str | None:
 
 def _run(name: str, command: Sequence[str], timeout: float) -> Console:
     start = time.perf_counter()
-    # a process group of its own: nothing that an emulator started stays when it is killed
-    with subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
+    # Files take all that is written at once. A full pipe would make the firmware try again, and the
+    # instructions of that would be counted.
+    with (
+        tempfile.TemporaryFile() as text,
+        tempfile.TemporaryFile() as errors,
+        # a process group of its own: nothing that an emulator started stays when it is killed
+        subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=text,
+            stderr=errors,
+            start_new_session=True,
+        ) as process,
+    ):
         try:
-            text, errors = process.communicate(timeout=timeout)
+            process.wait(timeout)
         except subprocess.TimeoutExpired:
             _kill(process)
-            text, errors = process.communicate()
-            said = text.decode("utf-8", "replace") + errors.decode("utf-8", "replace")
+            said = (_words(text) + _words(errors)).strip()
             raise FpttError(
                 f"{name}: no end after {timeout:g} s, killed. Is the file built for this target, "
-                f"and is the time enough? Last words: {said[-500:].strip() or 'none'}"
+                f"and is the time enough? Last words: {said[-500:] or 'none'}"
             ) from None
         except BaseException:
             _kill(process)
             raise
-    return Console(
-        text=text.decode("utf-8", "replace"),
-        exit_code=process.returncode,
-        seconds=time.perf_counter() - start,
-        errors=errors.decode("utf-8", "replace"),
-    )
+        return Console(
+            text=_words(text),
+            exit_code=process.returncode,
+            seconds=time.perf_counter() - start,
+            errors=_words(errors),
+        )
+
+
+def _words(file: IO[bytes]) -> str:
+    file.seek(0)
+    return file.read().decode("utf-8", "replace")
 
 
 def _kill(process: "subprocess.Popen[bytes]") -> None:
@@ -159,6 +171,7 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
         process.kill()
+    process.wait()
 
 
 def _qemu(name: str, target: str, machine: str, *options: str, vlen: bool = False) -> Emulator:

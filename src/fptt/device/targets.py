@@ -132,8 +132,8 @@ _BARE_HEADERS = ("port.h", "bare.h", "semihosting.h")
 _RISCV_PORT = ("bare.c", "riscv/port.c", "riscv/start.S")
 _RISCV_PACKAGES = ("gcc-riscv64-unknown-elf", "picolibc-riscv64-unknown-elf")
 _RISCV_FLASH = Region("FLASH", 0x84000000, 32 * _MIB)
-# the linker script says why not from 0x80000000
-_RISCV_RAM = Region("RAM", 0x80000040, 64 * _MIB - 64)
+# what lies under it is a guard: see the linker script
+_RISCV_RAM = Region("RAM", 0x80010000, 64 * _MIB - 64 * _KIB)
 
 _ARM_PORT = ("bare.c", "cortex-m/port.c")
 _ARM_PACKAGES = ("gcc-arm-none-eabi", "libnewlib-arm-none-eabi")
