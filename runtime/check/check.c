@@ -2,8 +2,8 @@
  * bit, so that the host can compare (`fptt run`). Built with FPTT_COUNT_CLASSES it also counts
  * instructions by function class.
  *
- * check_data.h says what to do: CHECK_MODEL (the fptt_model), CHECK_BATCHES, CHECK_STEPS, the arrays
- * check_x and check_y, and CHECK_ARENA_BYTES. */
+ * check_data.h says what to do: CHECK_MODEL (the fptt_model), CHECK_ARENA_BYTES, CHECK_OUTPUTS, how
+ * many batches, steps and parts, and where the input and the targets of a step are. */
 #include <string.h>
 
 #include "check_data.h"
@@ -11,9 +11,16 @@
 #include "fptt_learner.h"
 #include "port.h"
 
-static uint8_t arena[CHECK_ARENA_BYTES] __attribute__((aligned(16)));
-static fptt_learner learner;
-static float outputs[CHECK_OUTPUTS];
+/* by these names the host finds them in the linked file; the handle is laid out as model_t is */
+uint8_t check_arena[CHECK_ARENA_BYTES] __attribute__((aligned(16)));
+struct {
+  fptt_learner learner;
+  float outputs[CHECK_OUTPUTS];
+} check_model;
+
+#define arena check_arena
+#define learner check_model.learner
+#define outputs check_model.outputs
 
 static void text(const char *words) { fptt_port_write(words, strlen(words)); }
 
@@ -31,6 +38,13 @@ static void line(const char *name, uint64_t value) {
   text(name);
   text(" ");
   number(value);
+  text("\n");
+}
+
+static void word(const char *name, fptt_status status) {
+  text(name);
+  text(" ");
+  text(fptt_status_name(status));
   text("\n");
 }
 
@@ -58,9 +72,9 @@ static void bytes(const char *name, const uint8_t *from, size_t count) {
 int main(void) {
   const fptt_model *model = &CHECK_MODEL;
   /* one byte less than the model needs must be refused */
-  line("one_byte_less", fptt_init(&learner, model, arena, model->arena_bytes - 1u, outputs));
+  word("one_byte_less", fptt_init(&learner, model, arena, model->arena_bytes - 1u, outputs));
   const fptt_status ready = fptt_init(&learner, model, arena, sizeof arena, outputs);
-  line("init", ready);
+  word("init", ready);
   if (ready != FPTT_OK) fptt_port_exit(1);
   fptt_count_start();
   fptt_port_paint_stack();
@@ -81,9 +95,8 @@ int main(void) {
   fptt_count_stop();
   line("instructions", after - before);
   line("stack", fptt_port_stack_used());
-  line("status", status);
+  word("status", status);
   line("updates", learner.progress.updates);
-  line("learner_bytes", sizeof learner);
   bytes("losses", (const uint8_t *)losses, seen * sizeof losses[0]);
   fptt_predict(&learner, outputs);
   bytes("outputs", (const uint8_t *)outputs, sizeof outputs);

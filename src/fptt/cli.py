@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fptt import __version__
+from fptt import __version__, cli_device
 from fptt import cli_options as given
 from fptt.cli_output import (
     interruptible,
@@ -560,6 +560,12 @@ def bench(
     else:
         for part in (tables.bench_memory if memory else tables.bench)(rows):
             show(part)
+
+
+app.command(epilog="Example: fptt export model.safetensors --target rv64 --out build/model")(
+    cli_device.export
+)
+app.command(epilog="Example: fptt run build/model --on qemu-rv64")(cli_device.run)
 
 
 def main(arguments: list[str] | None = None) -> int:

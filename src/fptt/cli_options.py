@@ -186,6 +186,11 @@ def was_given(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
+def chosen(context: typer.Context, among: Iterable[str]) -> list[str]:
+    """Which of these options stand on the command line."""
+    return [name for name in among if was_given(context, name)]
+
+
 def without_effect(context: typer.Context, because: str, names: Iterable[str]) -> None:
     """Raises InputError if one of these options was given, since it would change nothing."""
     for name in names:

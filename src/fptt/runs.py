@@ -261,6 +261,7 @@ def run(
     trainer = Trainer(program, backend=backend, seed=seed, threads=threads)
     notes = {
         "task": task.name,
+        "steps": task.steps,
         "seed": seed,
         "normalisation": task.normalisation,
         "vocabulary": task.vocabulary,

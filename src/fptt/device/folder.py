@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from fptt.device.emit import Source, emit
+from fptt.device.emit import emit
+from fptt.device.footprint import Footprint, footprint
 from fptt.device.kernels import CFLAGS, HEADERS, KernelFile, definitions, kernel_files
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Target
@@ -36,7 +37,9 @@ class Firmware:
         name: prefix of the C interface.
         files: the kernels' files with their flags.
         definitions: flags for all of them.
-        source: what was generated; None where the folder was read.
+        footprint: what it takes; None where the folder was read.
+        identity: saved states belong to it.
+        task: whose data the model was trained on, if that is known.
     """
 
     path: Path
@@ -44,7 +47,23 @@ class Firmware:
     name: str
     files: tuple[tuple[str, tuple[str, ...]], ...]
     definitions: tuple[str, ...]
-    source: Source | None = None
+    footprint: Footprint | None = None
+    identity: int = 0
+    task: str | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data; the keys are those of `fptt export --json`."""
+        size = self.footprint
+        assert size is not None, "only a folder that was written now knows its footprint"
+        return {
+            "folder": str(self.path),
+            "target": self.target.name,
+            "name": self.name,
+            "arena_bytes": size.arena,
+            "ram_bytes": size.ram,
+            "constant_bytes": size.constants,
+            "identity": self.identity,
+        }
 
 
 def write_folder(
@@ -57,6 +76,7 @@ def write_folder(
     seed: int = 0,
     normalisation: Mapping[str, Any] | None = None,
     loss_limit: float | None = None,
+    task: str | None = None,
 ) -> Firmware:
     """Writes a program as a folder of C that needs nothing else.
 
@@ -65,6 +85,7 @@ def write_folder(
         folder: to create; if it exists it must be empty or an earlier export.
         target: for which processor.
         normalisation: how the task prepared its input; becomes constants of the C interface.
+        task: its name.
 
     Raises:
         InputError: a program that cannot be exported, or a folder with other files in it.
@@ -92,7 +113,14 @@ def write_folder(
     for file, text in texts.items():
         (folder / file).write_text(text)
     firmware = Firmware(
-        folder, target, name, tuple((f"fptt/{f.name}", f.flags) for f in files), defined, source
+        folder,
+        target,
+        name,
+        tuple((f"fptt/{f.name}", f.flags) for f in files),
+        defined,
+        footprint(program, target),
+        source.identity,
+        task,
     )
     description = {
         "fptt": 1,
@@ -101,6 +129,7 @@ def write_folder(
         "identity": source.identity,
         "files": [[path, list(flags)] for path, flags in firmware.files],
         "definitions": list(defined),
+        "task": task,
     }
     (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
     return firmware
@@ -123,6 +152,8 @@ def read_folder(folder: Path) -> Firmware:
             described["name"],
             tuple((file, tuple(flags)) for file, flags in described["files"]),
             tuple(described["definitions"]),
+            identity=described["identity"],
+            task=described["task"],
         )
     except FileNotFoundError:
         raise InputError(

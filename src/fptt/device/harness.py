@@ -32,7 +32,7 @@ class Check:
     Attributes:
         instructions: of the training.
         stack: its high-water mark in bytes.
-        status: of learning (fptt_status), 0 if all went well.
+        status: of learning, FPTT_OK if all went well.
         one_byte_less: status of starting with one byte less than the model needs.
         updates: parts that it learnt from.
         losses: of these parts.
@@ -43,8 +43,8 @@ class Check:
 
     instructions: int
     stack: int
-    status: int
-    one_byte_less: int
+    status: str
+    one_byte_less: str
     updates: int
     losses: NDArray[np.float32]
     outputs: NDArray[np.float32]
@@ -169,6 +169,7 @@ def parse(text: str) -> Check:
         FpttError: not all of it is there.
     """
     numbers: dict[str, int] = {}
+    words: dict[str, str] = {}
     blocks: dict[str, bytes] = {}
     lines = text.splitlines()
     try:
@@ -178,6 +179,9 @@ def parse(text: str) -> Check:
         while lines[at] != "end":
             name, _, value = lines[at].rpartition(" ")
             at += 1
+            if name in ("init", "one_byte_less", "status"):
+                words[name] = value
+                continue
             if name not in ("losses", "outputs", "learned"):
                 numbers[name] = int(value)
                 continue
@@ -188,8 +192,8 @@ def parse(text: str) -> Check:
         return Check(
             instructions=numbers["instructions"],
             stack=numbers["stack"],
-            status=numbers["status"],
-            one_byte_less=numbers["one_byte_less"],
+            status=words["status"],
+            one_byte_less=words["one_byte_less"],
             updates=numbers["updates"],
             losses=np.frombuffer(blocks["losses"], np.float32),
             outputs=np.frombuffer(blocks["outputs"], np.float32),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from fptt.studies.formats import PersonalRow, RowsRow, SweepRow
 
 
-def _table(title: str, *columns: str, left: int = 1) -> Table:
+def plain_table(title: str, *columns: str, left: int = 1) -> Table:
     """A plain table; the first `left` columns are aligned left, numbers right."""
     table = Table(title=title, title_justify="left", box=box.SIMPLE, pad_edge=False)
     for number, column in enumerate(columns):
@@ -32,7 +32,7 @@ def _columns(rows: Sequence[PlanRow]) -> list[str]:
 
 def memory_sweep(rows: Sequence[PlanRow]) -> Table:
     """Bytes by category, one column for each K."""
-    table = _table("Training memory in bytes", "category", *_columns(rows))
+    table = plain_table("Training memory in bytes", "category", *_columns(rows))
     names = [name for name in rows[0].memory_bytes if any(row.memory_bytes[name] for row in rows)]
     for name in names:
         table.add_row(name.replace("_", " "), *(f"{row.memory_bytes[name]:,}" for row in rows))
@@ -43,7 +43,7 @@ def memory_sweep(rows: Sequence[PlanRow]) -> Table:
 
 def work_single(row: PlanRow) -> Table:
     """Work by function class for one K."""
-    table = _table(
+    table = plain_table(
         f"Work of one pass over a full batch, K={row.parts}",
         "function",
         "mul",
@@ -66,7 +66,7 @@ def work_single(row: PlanRow) -> Table:
 
 def work_sweep(rows: Sequence[PlanRow]) -> Table:
     """Millions of operations by function class, one column for each K."""
-    table = _table(
+    table = plain_table(
         "Work of one pass over a full batch, in millions of operations (mul + add + "
         "transcendental)",
         "function",
@@ -136,7 +136,7 @@ def seeds_work(rows: Sequence[WorkComparison]) -> Table:
 
 def demo(rows: Sequence[DemoRow]) -> Table:
     """The demo's result: the accuracies before and after, the exact memory, the time."""
-    table = _table(
+    table = plain_table(
         "LSTM 1-128-10, pixel by pixel (T=784), goes on learning from a new user, batch "
         "4; memory in bytes",
         "rule",
@@ -184,7 +184,7 @@ def speakers(rows: Sequence[dict[str, Any]]) -> Table:
         "others before": "others_accuracy_before",
         "others after": "others_accuracy_after",
     }
-    table = _table(
+    table = plain_table(
         "Accuracy in percent on a speaker whom the model had not heard, before and after "
         "fine-tuning by FPTT",
         "speaker",
@@ -209,7 +209,7 @@ def sweep(rows: Sequence[SweepRow]) -> Table:
     """The sweep over K: one line a K, the formats side by side."""
     names = list(dict.fromkeys(row.format for row in rows))
     short = [name.removeprefix("bfloat16 ") for name in names]
-    table = _table(
+    table = plain_table(
         "Four images of S-MNIST, a pixel a step, FPTT: loss over the parts of the last pass, "
         "training memory, time of a pass; bfloat16 rounded to nearest and stochastically",
         "K",
@@ -231,7 +231,7 @@ def sweep(rows: Sequence[SweepRow]) -> Table:
 
 def formats(rows: Sequence[RowsRow]) -> Table:
     """MNIST by rows in three number formats."""
-    table = _table(
+    table = plain_table(
         "MNIST by rows, FPTT with K = 4: accuracy on the test images",
         "format",
         "best",
@@ -252,7 +252,7 @@ def formats(rows: Sequence[RowsRow]) -> Table:
 
 def personal_formats(rows: Sequence[PersonalRow]) -> Table:
     """The demo's personalisation in three number formats."""
-    table = _table(
+    table = plain_table(
         "Personalisation as in the demo: accuracy on the new user's digits and on the old test set",
         "K",
         "format",
@@ -279,7 +279,7 @@ def personal_formats(rows: Sequence[PersonalRow]) -> Table:
 def history(rows: Sequence[dict[str, float]], title: str) -> Table:
     """One line per epoch."""
     names = list(rows[0])
-    table = _table(title, *(name.replace("_", " ") for name in names), left=0)
+    table = plain_table(title, *(name.replace("_", " ") for name in names), left=0)
     for row in rows:
         table.add_row(
             *(f"{row[name]:.0f}" if name == "epoch" else f"{row[name]:.4g}" for name in names)
@@ -337,7 +337,7 @@ def bench_speed(rows: Sequence[dict[str, Any]]) -> Table:
     columns = ["fptt", "quartiles"]
     columns += ["nn module", "ratio", "best PyTorch", "ratio", "form"] * torch
     columns += ["JAX", "ratio"] * jax
-    table = _table(
+    table = plain_table(
         f"Training one batch, in ms; {_shared(rows[0])}, {rows[0]['isa']}",
         *("network", "batch", "K", *columns, "GFLOP/s", "peak", "of peak"),
     )
@@ -362,7 +362,7 @@ def bench_speed(rows: Sequence[dict[str, Any]]) -> Table:
 def bench_blocks(rows: Sequence[dict[str, Any]]) -> Table:
     """Percent of the time in each block, beside the seeds' figures where the rule is FPTT."""
     fptt = rows[0]["rule"] == "fptt"
-    table = _table(
+    table = plain_table(
         "Time by block, in percent",
         *("network", "batch", "K", "FPTT logic" if fptt else "update", "forward", "backward"),
     )
@@ -378,7 +378,7 @@ def bench_blocks(rows: Sequence[dict[str, Any]]) -> Table:
 def bench_floor(rows: Sequence[dict[str, Any]]) -> Table:
     """The least time for what must be computed and moved, beside the time taken."""
     routines = ("forward", "backward", "update")
-    table = _table(
+    table = plain_table(
         "Floor: the least work of a part, and the ms that it takes in one batch",
         *("network", "batch", "K", "MFLOP", "KB read", "KB rewritten"),
         *("floor", "fptt", "gap", "of fptt", *routines),
@@ -401,7 +401,7 @@ def bench_floor(rows: Sequence[dict[str, Any]]) -> Table:
 def bench_memory(rows: Sequence[dict[str, Any]]) -> list[Table | str]:
     """Bytes of a process that trains, and what they consist of."""
     names = ("import", "arena", "data", "over", "peak")
-    table = _table(
+    table = plain_table(
         f"Most memory of a process that trains, in bytes; {_shared(rows[0])}",
         *("network", "batch", "K", *names),
     )

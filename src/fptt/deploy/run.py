@@ -1,90 +1,44 @@
-"""Exports a model as firmware, runs it under an emulator, and compares with the host.
-
->>> firmware = export(program, parameters, "build/model", target="rv64")   # doctest: +SKIP
->>> report = run("build/model", on="qemu-rv64")                            # doctest: +SKIP
->>> report.largest_difference < 1e-5                                       # doctest: +SKIP
-True
-"""
+"""Runs exported firmware under an emulator, and compares what it learnt with the host."""
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from fptt.device.elf import read_elf
+from fptt.deploy.export import host_trainer
+from fptt.device.elf import Elf, read_elf
 from fptt.device.emulator import Console, emulator
-from fptt.device.folder import Firmware, read_folder, write_folder
+from fptt.device.folder import read_folder
+from fptt.device.footprint import footprint
 from fptt.device.harness import Check, build_check, parse
-from fptt.device.targets import target as target_named
 from fptt.errors import FpttError, InputError
 from fptt.program.arena import Arena
+from fptt.program.ir import Role
 from fptt.program.plan import LEARNED
 from fptt.program.program import Program
-from fptt.storage.files import write_atomically
-from fptt.storage.snapshot import describe, rebuild
 from fptt.trainer import Trainer
 
 Array = NDArray[Any]
-#: of the exported folder: what `run` needs to train the same model on the host
-HOST = "host.npz"
-
-
-def export(
-    program: Program,
-    parameters: Mapping[str, ArrayLike],
-    folder: str | Path,
-    *,
-    target: str,
-    **options: Any,
-) -> Firmware:
-    """Writes the self-contained folder of a model that goes on learning on a device.
-
-    Args:
-        program: the training program, from `fptt.build`.
-        parameters: the factory weights, by name, such as `trainer.parameters()`.
-        folder: to create.
-        target: "rv64", "rv32", "cortex-m4", "cortex-m55" or "posix".
-        options: `name`, `seed`, `normalisation`, `loss_limit`; see
-            `fptt.device.folder.write_folder`.
-
-    Raises:
-        InputError: a program that no device can run (named), an unknown target, a folder with
-            other files in it.
-
-    Example:
-        >>> import fptt
-        >>> net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 3)])
-        >>> program = fptt.build(net, fptt.FPTT(parts=4), steps=16)
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp()) / "model"
-        >>> _ = export(program, net.initial(0), folder, target="rv64")
-        >>> sorted(path.name for path in folder.iterdir() if path.suffix in (".c", ".h"))
-        ['main.c', 'model.c', 'model.h', 'model_weights.h']
-    """
-    arrays = {name: np.asarray(values) for name, values in parameters.items()}
-    program.net.check_weights(arrays)
-    firmware = write_folder(program, arrays, Path(folder), target_named(target), **options)
-    described = {"program": describe(program), "seed": options.get("seed", 0)}
-    with tempfile.TemporaryFile() as file:
-        text = np.frombuffer(json.dumps(described).encode(), np.uint8)
-        np.savez(file, allow_pickle=False, description=text, **arrays)
-        file.seek(0)
-        write_atomically(firmware.path / HOST, file.read())
-    return firmware
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far a tensor on the device is from the host's: ||a - b|| / ||b||."""
+    """How far a tensor on the device is from the host's: ||a - b|| / ||b||.
+
+    Attributes:
+        name: of the tensor.
+        role: parameter, rule_state or optimizer_state.
+        relative: the difference.
+    """
 
     name: str
+    role: str
     relative: float
 
 
@@ -95,17 +49,20 @@ class Report:
     Attributes:
         emulator, target: where it ran.
         sequences, parts, updates: what was trained.
+        status: of learning, FPTT_OK or why it stopped.
         multiply_adds: of the products of the whole run.
         instructions: of the whole training run; 0 where nothing counts them.
         classes: instructions of one batch by function class.
         losses: of every part, on the device.
         host_losses: the same on the host.
-        differences: of every tensor that was learnt, and what the rule remembers.
-        arena_bytes, ram_bytes: planned, and static data of the linked check program.
-        model_bytes: RAM of arena and handle.
-        flash_bytes: code and constants of the linked program.
+        differences: of every tensor that is learnt, and of what rule and optimizer remember.
+        tolerance: the largest difference of a parameter that rounding explains.
+        arena_bytes, ram_bytes: planned: the arena, and arena and handle.
+        linked_ram_bytes: static data of the linked check program that belong to the model; 0 where
+            no linker script places them (posix).
+        flash_bytes: code and constants of the linked check program, its samples included.
         stack_bytes: the high-water mark.
-        refuses: whether a device with one byte less refused to start.
+        refuses_one_byte_less: whether it refused to start with one byte less than it needs.
         seconds: of the emulator.
     """
 
@@ -114,51 +71,64 @@ class Report:
     sequences: int
     parts: int
     updates: int
+    status: str
     multiply_adds: int
     instructions: int
     classes: Mapping[str, int]
     losses: Sequence[float]
     host_losses: Sequence[float]
     differences: Sequence[Difference]
+    tolerance: float
     arena_bytes: int
     ram_bytes: int
+    linked_ram_bytes: int
     flash_bytes: int
     stack_bytes: int
-    refuses: bool
+    refuses_one_byte_less: bool
     seconds: float
-    status: int = 0
-    sections: Mapping[str, int] = field(default_factory=dict)
 
     @property
-    def largest_difference(self) -> float:
-        """The largest of all tensors."""
-        return max((d.relative for d in self.differences), default=0.0)
+    def largest_parameter_difference(self) -> Difference:
+        """The parameter that is farthest from the host's."""
+        parameters = [d for d in self.differences if d.role == Role.PARAMETER]
+        return max(parameters, key=lambda d: d.relative)
 
     @property
-    def instructions_per_multiply_add(self) -> float:
-        """Instructions of the whole pass over multiply-adds of the products."""
-        return self.instructions / self.multiply_adds if self.multiply_adds else float("nan")
+    def instructions_per_multiply_add(self) -> float | None:
+        """Instructions of everything over multiply-adds of the products; None if not counted."""
+        return self.instructions / self.multiply_adds if self.instructions else None
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain data with the attributes' names."""
+        return {
+            **vars(self),
+            "differences": {d.name: d.relative for d in self.differences},
+            "largest_parameter_difference": self.largest_parameter_difference.relative,
+            "instructions_per_multiply_add": self.instructions_per_multiply_add,
+        }
 
-def host_trainer(folder: Path, backend: str | None = None) -> Trainer:
-    """A trainer with the program and the factory weights of an exported folder.
-
-    Raises:
-        InputError: no exported folder, or a damaged one.
-    """
-    path = Path(folder) / HOST
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        described = json.loads(arrays.pop("description").tobytes())
-        program = rebuild(described["program"])
-    except FileNotFoundError:
-        raise InputError(f"{path} is missing; export the model again") from None
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path} is damaged ({error}); export the model again") from None
-    trainer = Trainer(program, backend=backend, seed=described["seed"])
-    trainer.load_parameters(arrays)
-    return trainer
+    def require_equal(self) -> None:
+        """FpttError unless device and host learnt the same, and the memory is as planned."""
+        worst = self.largest_parameter_difference
+        if self.status != "FPTT_OK":
+            raise FpttError(f"learning stopped on {self.emulator}: {self.status}")
+        if len(self.losses) != len(self.host_losses):
+            raise FpttError(
+                f"the device learnt from {len(self.losses)} parts, the host from "
+                f"{len(self.host_losses)}"
+            )
+        if not worst.relative <= self.tolerance:
+            raise FpttError(
+                f"{worst.name} is {worst.relative:.2g} from the host's; rounding explains "
+                f"{self.tolerance:g}"
+            )
+        if self.linked_ram_bytes and self.linked_ram_bytes != self.ram_bytes:
+            raise FpttError(
+                f"the linker placed {self.linked_ram_bytes:,} bytes of RAM for the model, "
+                f"{self.ram_bytes:,} were planned"
+            )
+        if not self.refuses_one_byte_less:
+            raise FpttError("the firmware started with one byte less than it needs")
 
 
 def run(
@@ -199,6 +169,7 @@ def run(
         console = machine.run(elf, timeout=timeout)
         check = _checked(console, machine.name)
         sizes = read_elf(elf) if firmware.target.scripts else None
+        size = footprint(program, firmware.target)
         classes: Mapping[str, int] = {}
         if count_classes and check.instructions:
             counted = build_check(firmware, program, batches[:1], Path(scratch), count=True)
@@ -218,14 +189,21 @@ def run(
         losses=[float(v) for v in check.losses],
         host_losses=host_losses,
         differences=_differences(trainer, check.learned),
-        arena_bytes=program.memory().arena_bytes,
-        ram_bytes=sizes.ram_bytes if sizes else 0,
+        tolerance=0.05 if "bfloat16" in (program.dtype, program.activation_dtype) else 1e-5,
+        arena_bytes=size.arena,
+        ram_bytes=size.ram,
+        linked_ram_bytes=_model_symbols(sizes) if sizes else 0,
         flash_bytes=sizes.flash_bytes if sizes else 0,
         stack_bytes=check.stack,
-        refuses=check.one_byte_less != 0,
+        refuses_one_byte_less=check.one_byte_less == "FPTT_ARENA_TOO_SMALL",
         seconds=console.seconds,
         status=check.status,
     )
+
+
+def _model_symbols(elf: Elf) -> int:
+    """Bytes of the model's objects in RAM, as the linker placed them."""
+    return sum(s.bytes for s in elf.symbols if s.name in ("check_arena", "check_model"))
 
 
 def trainer_batch(trainer: Trainer, x: Array, y: Array) -> Any:
@@ -275,5 +253,6 @@ def _differences(trainer: Trainer, learned: bytes) -> list[Difference]:
         ours = device.read(buffer.name).astype(np.float64)
         theirs = trainer.backend.read(buffer.name).astype(np.float64)
         scale = float(np.linalg.norm(theirs)) or 1.0
-        found.append(Difference(buffer.name, float(np.linalg.norm(ours - theirs)) / scale))
+        apart = float(np.linalg.norm(ours - theirs)) / scale
+        found.append(Difference(buffer.name, buffer.role, apart))
     return found

@@ -1,0 +1,175 @@
+"""The commands for devices: `fptt export` and `fptt run`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fptt import cli_options as given
+from fptt.cli_output import notes, print_json, show
+
+ExportModel = Annotated[
+    Path,
+    typer.Argument(help="A model that `fptt train --out` wrote, or a checkpoint of a training."),
+]
+Target = Annotated[
+    str, typer.Option("--target", help="rv64, rv32, cortex-m4, cortex-m55 or posix.")
+]
+OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
+Name = Annotated[str, typer.Option(help="Prefix of the C interface.")]
+ExportParts = Annotated[int, typer.Option("--parts", help="K, parts of a sequence.")]
+ExportSteps = Annotated[
+    int | None, typer.Option("--steps", help="T, steps of a sequence.  [default: as in training]")
+]
+ExportBatch = Annotated[int, typer.Option("--batch", help="Sequences learnt from together.")]
+ExportRule = Annotated[str, typer.Option("--rule", help="fptt, tbptt or bptt.")]
+ExportLr = Annotated[float, typer.Option("--lr", help="Learning rate.")]
+LossLimit = Annotated[
+    float | None,
+    typer.Option(
+        help="Learning stops when a part's loss passes this.  [default: 100 for classes, none "
+        "for regression]"
+    ),
+]
+ExportSeed = Annotated[int, typer.Option("--seed", help="Of dropout and stochastic rounding.")]
+Folder = Annotated[Path, typer.Argument(help="A folder that `fptt export` wrote.")]
+On = Annotated[
+    str,
+    typer.Option(
+        help="qemu-rv64, qemu-rv32, qemu-cortex-m4, qemu-cortex-m55, spike-rv64 or posix."
+    ),
+]
+Sequences = Annotated[int, typer.Option(help="Sequences to train on.")]
+RunTask = Annotated[
+    str | None,
+    typer.Option("--task", help="A task, as in `fptt train`.  [default: that of the model]"),
+]
+Timeout = Annotated[float, typer.Option(help="Seconds that the emulator may take.")]
+
+
+#: options that do not choose the program
+_OF_EXPORT = {"model", "target", "out", "name", "loss_limit", "seed", "as_json"}
+
+
+def export(
+    context: typer.Context,
+    model: ExportModel,
+    target: Target,
+    out: OutFolder,
+    name: Name = "model",
+    rule: ExportRule = "fptt",
+    parts: ExportParts = 28,
+    steps: ExportSteps = None,
+    batch: ExportBatch = 1,
+    lr: ExportLr = 0.01,
+    optimizer: given.OptimizerName = "sgd",
+    momentum: given.Momentum = 0.0,
+    alpha: given.Alpha = 0.1,
+    beta: given.Beta = 0.5,
+    mode: given.Mode = "code",
+    regularise: given.Regularise = True,
+    loss: given.Loss = None,
+    clip: given.Clip = None,
+    dtype: given.Dtype = "float32",
+    activation_dtype: given.ActivationDtype = None,
+    rounding: given.Rounding = "nearest",
+    train_only: given.TrainOnly = None,
+    loss_limit: LossLimit = None,
+    seed: ExportSeed = 0,
+    as_json: given.Json = False,
+) -> None:
+    """Write a model as a folder of C that goes on learning on a device.
+
+    The folder needs nothing else: the training program as C, the run time, the weights, a
+    Makefile, an example and a README with the memory that it takes. A checkpoint brings its own
+    program; a model is trained on by the rule and the optimizer named here.
+
+    JSON: {folder, target, name, arena_bytes, ram_bytes, constant_bytes, identity}.
+    """
+    from fptt import deploy
+
+    program, parameters, normalisation, task = deploy.trained(
+        model,
+        rule=rule,
+        parts=parts,
+        steps=steps,
+        batch=batch,
+        loss=loss,
+        optimizer=(optimizer, lr, momentum),
+        fptt={"alpha": alpha, "beta": beta, "mode": mode, "regularise": regularise},
+        options={
+            "clip": clip,
+            "dtype": dtype,
+            "activation_dtype": activation_dtype,
+            "rounding": rounding,
+            "train": tuple(train_only or ("*",)),
+        },
+        chosen=given.chosen(context, set(context.params) - _OF_EXPORT),
+    )
+    firmware = deploy.export(
+        program,
+        parameters,
+        out,
+        target=target,
+        name=name,
+        seed=seed,
+        normalisation=normalisation,
+        task=task,
+        loss_limit=loss_limit,
+    )
+    if as_json:
+        print_json(firmware.as_json())
+        return
+    size = firmware.as_json()
+    show(f"{program.net}, {program.rule}, batch {program.batch}")
+    show(
+        f"{out}: RAM {size['ram_bytes']:,} bytes, constants in flash "
+        f"{size['constant_bytes']:,} bytes; its README says the rest"
+    )
+
+
+def run(
+    folder: Folder,
+    on: On,
+    sequences: Sequences = 8,
+    task: RunTask = None,
+    data: given.Data = None,
+    data_dir: given.DataDir = None,
+    subset: given.Subset = False,
+    option: given.Option = None,
+    timeout: Timeout = 600.0,
+    as_json: given.Json = False,
+) -> None:
+    """Train an exported model under an emulator and compare it with the host, number by number.
+
+    Ends with code 1 where a parameter differs from the host's by more than 1e-5 (bfloat16: 0.05).
+    Without a task, and where the model names none, the sequences are made up.
+
+    JSON: {emulator, target, sequences, data, parts, updates, status, multiply_adds, instructions,
+    instructions_per_multiply_add, classes, losses, host_losses, differences,
+    largest_parameter_difference, tolerance, arena_bytes, ram_bytes, flash_bytes, stack_bytes,
+    refuses_one_byte_less, seconds}.
+    """
+    from fptt import deploy
+    from fptt.report import device_tables
+
+    x, y, source = deploy.samples(
+        folder,
+        sequences,
+        task=task,
+        data=data,
+        data_dir=data_dir,
+        subset=subset,
+        **given.task_options(option),
+    )
+    if as_json:
+        report = deploy.run(folder, on=on, x=x, y=y, timeout=timeout)
+        print_json(report.as_json() | {"data": source})
+    else:
+        notes.print(f"building for {on}, and training on {source}")
+        report = deploy.run(folder, on=on, x=x, y=y, timeout=timeout)
+        for part in device_tables.run(report):
+            show(part)
+    report.require_equal()

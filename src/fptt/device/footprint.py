@@ -1,0 +1,98 @@
+"""The memory that a model takes on a device, besides its arena.
+
+Sizes of structs follow from the fields in fptt_learner.h by the rules that all our targets share
+(every field at a multiple of its own size); generated code asserts them, so that a compiler that
+thinks otherwise says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fptt.program.ir import Role
+
+if TYPE_CHECKING:
+    from fptt.device.targets import Target
+    from fptt.program.program import Program
+
+#: fields of fptt_learner in order: "p" a pointer, otherwise bytes
+_LEARNER = ("p", "p", "p", 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Bytes on a device.
+
+    Attributes:
+        arena: everything that training needs.
+        learner: sizeof(fptt_learner).
+        outputs: room for the last step's outputs.
+        alignment: of the handle.
+        frozen: constants in flash: weights that do not train.
+        factory: constants in flash: first values of those that do.
+    """
+
+    arena: int
+    learner: int
+    outputs: int
+    alignment: int
+    frozen: int
+    factory: int
+
+    @property
+    def handle(self) -> int:
+        """sizeof(model_t)."""
+        return -(-(self.learner + self.outputs) // self.alignment) * self.alignment
+
+    @property
+    def ram(self) -> int:
+        """Arena and handle: all the RAM that the library needs, without the stack."""
+        return self.arena + self.handle
+
+    @property
+    def constants(self) -> int:
+        """Weights in flash."""
+        return self.frozen + self.factory
+
+
+def struct_bytes(fields: tuple[int | str, ...], pointer_bytes: int) -> int:
+    """The size of a struct.
+
+    Args:
+        fields: sizes in bytes, "p" for pointers, in order.
+        pointer_bytes: size of a pointer.
+
+    Example:
+        >>> struct_bytes(("p", 4, 1), 8), struct_bytes(("p", 4, 1), 4)
+        (16, 12)
+    """
+    end, largest = 0, 1
+    for given in fields:
+        size = pointer_bytes if given == "p" else int(given)
+        end = -(-end // size) * size + size
+        largest = max(largest, size)
+    return -(-end // largest) * largest
+
+
+def footprint(program: Program, target: Target) -> Footprint:
+    """What a program takes on a target.
+
+    Example:
+        >>> import fptt
+        >>> from fptt.device import TARGETS
+        >>> net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 3)])
+        >>> program = fptt.build(net, fptt.FPTT(parts=4), steps=16)
+        >>> footprint(program, TARGETS["rv32"]).learner
+        60
+    """
+    buffers = program.buffers.values()
+    trained = [program.buffers[name] for name in program.trained]
+    return Footprint(
+        arena=program.plan.arena_bytes,
+        learner=struct_bytes(_LEARNER, target.pointer_bytes),
+        alignment=target.pointer_bytes,
+        outputs=4 * program.batch * program.output.row_items,
+        frozen=sum(b.bytes for b in buffers if b.role == Role.FROZEN),
+        factory=sum(b.bytes for b in trained),
+    )
