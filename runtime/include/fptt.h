@@ -24,8 +24,17 @@ extern "C" {
   S(STATE_NOT_FINITE, "a carried state became NaN or Inf")                         \
   S(UPDATE_NOT_SAFE, "numbers so large that the update could overflow")            \
   S(PAUSED, "stopped between two parts, as asked; call again to go on")           \
+  S(FLASH_GEOMETRY, "the description of the flash contradicts itself")             \
+  S(FLASH_TOO_SMALL, "a slot of the flash is smaller than what is to be saved")    \
+  S(FLASH_WRITE_FAILED, "the flash did not keep it; what was saved before stays")  \
+  S(FLASH_READ_FAILED, "the flash changed as it was read; load the memory anew")   \
+  S(NOTHING_SAVED, "the flash holds no complete state")                            \
+  S(OTHER_PROGRAM, "what is saved belongs to another program")                     \
+  S(OTHER_KIND, "what is saved is of another kind: weights or everything")         \
+  S(OLDER_STATE, "restored, but something newer is damaged or unfinished")         \
   S(LOSS_RUNAWAY, "the loss of a part passed the limit that was set")              \
-  S(BAD_INPUT, "a token or label that the model does not have")
+  S(BAD_INPUT, "a token or label that the model does not have")                    \
+  S(PART_IN_FLIGHT, "everything can be saved between two parts only")
 
 typedef enum {
 #define FPTT_STATUS_NAME(name, text) FPTT_##name,

@@ -8,6 +8,7 @@
 #define FPTT_LEARNER_H
 
 #include "fptt.h"
+#include "fptt_flash.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -129,6 +130,29 @@ void fptt_set_rate(fptt_learner *learner, float lr);
 
 /* Factory weights, and a rule that remembers nothing; works from any state. */
 void fptt_rollback(fptt_learner *learner);
+
+/* -- what survives a reset ------------------------------------------------------------------- */
+
+/* What a save holds. */
+typedef enum {
+  FPTT_SAVE_WEIGHTS = 1, /* what trains; rule and optimizer start anew */
+  FPTT_SAVE_FULL = 2     /* lambda, m, moments, learning rate, recurrent state and position too: after
+                            a restore learning goes on with the same bits */
+} fptt_saved;
+
+/* How many pieces of memory a save consists of. */
+size_t fptt_pieces(const fptt_model *model, fptt_saved what);
+
+/* Saves to flash; `pieces` is room for fptt_pieces of them. See fptt_flash_save for the statuses;
+ * FPTT_PART_IN_FLIGHT: a full save is possible between two parts only, when learner->at.high is 0 */
+fptt_status fptt_save(const fptt_learner *learner, const fptt_flash *flash, fptt_saved what,
+                      fptt_piece *pieces);
+
+/* Restores what was saved last; see fptt_flash_restore for the statuses. Where nothing could be
+ * restored the learner is as it was; only FPTT_FLASH_READ_FAILED and FPTT_STATE_NOT_FINITE (what was
+ * saved cannot be meant) leave it with the factory weights. */
+fptt_status fptt_restore(fptt_learner *learner, const fptt_flash *flash, fptt_saved what,
+                         fptt_piece *pieces);
 
 /* -- for generated code ---------------------------------------------------------------------- */
 

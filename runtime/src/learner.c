@@ -271,6 +271,59 @@ void fptt_set_rate(fptt_learner *l, float lr) {
   memcpy(l->arena + l->model->lr_at, &lr, sizeof lr);
 }
 
+size_t fptt_pieces(const fptt_model *model, fptt_saved what) {
+  if (what == FPTT_SAVE_WEIGHTS) return model->weights_count;
+  return (size_t)model->learned_count + model->carried_count + 1;
+}
+
+static size_t collect(const fptt_learner *l, fptt_saved what, fptt_piece *pieces) {
+  const fptt_model *model = l->model;
+  const int full = what == FPTT_SAVE_FULL;
+  const fptt_extent *own = full ? model->learned : model->weights;
+  const uint32_t owned = full ? model->learned_count : model->weights_count;
+  size_t count = 0;
+  for (uint32_t i = 0; i < owned; i++) {
+    pieces[count++] = (fptt_piece){l->arena + own[i].at, own[i].bytes};
+  }
+  if (!full) return count;
+  for (uint32_t i = 0; i < model->carried_count; i++) {
+    pieces[count++] = (fptt_piece){l->arena + model->carried[i].at, model->carried[i].bytes};
+  }
+  /* written back when the learner itself may be written */
+  pieces[count++] = (fptt_piece){(void *)(uintptr_t)&l->progress, sizeof l->progress};
+  return count;
+}
+
+fptt_status fptt_save(const fptt_learner *l, const fptt_flash *flash, fptt_saved what,
+                      fptt_piece *pieces) {
+  if (what == FPTT_SAVE_FULL && l->at.high > 0) return FPTT_PART_IN_FLIGHT;
+  return fptt_flash_save(flash, l->model->identity, what, pieces, collect(l, what, pieces));
+}
+
+fptt_status fptt_restore(fptt_learner *l, const fptt_flash *flash, fptt_saved what,
+                         fptt_piece *pieces) {
+  const fptt_status status =
+      fptt_flash_restore(flash, l->model->identity, what, pieces, collect(l, what, pieces));
+  if (status == FPTT_FLASH_READ_FAILED) fptt_rollback(l);
+  if (status != FPTT_OK && status != FPTT_OLDER_STATE) return status;
+  const fptt_progress progress = l->progress;
+  if (what == FPTT_SAVE_WEIGHTS) l->model->start(l->arena, (fptt_moment){0, 0, 0, 1});
+  l->largest = l->model->largest_learned(l->arena);
+  if (l->largest >= BITS_OF_INF || progress.position >= l->model->steps) {
+    fptt_rollback(l);
+    return FPTT_STATE_NOT_FINITE;
+  }
+  if (what == FPTT_SAVE_WEIGHTS) {
+    forget(l);
+    return status;
+  }
+  l->loss = fptt_float(0x7FC00000u);
+  l->fresh = 1;
+  memset(l->outputs, 0, (size_t)l->model->batch * l->model->output.width * sizeof(float));
+  find_part(l);
+  return status;
+}
+
 float fptt_share_of_labels(size_t n, const int32_t *target) {
   size_t counted = 0;
   for (size_t r = 0; r < n; r++) counted += target[r] >= 0;

@@ -42,12 +42,15 @@ class Call:
     """One operation while it is written.
 
     Args:
-        op: the operation; in a loop over steps `t` is the step.
+        op: the operation.
+        looped: whether it stands in a loop over steps; then `t` is the step.
         rules: constants of updates, text -> name, to which those of this one are added.
     """
 
-    def __init__(self, op: Op, rules: dict[str, str] | None = None) -> None:
-        self.op, self.rules = op, {} if rules is None else rules
+    def __init__(
+        self, op: Op, *, looped: bool = False, rules: dict[str, str] | None = None
+    ) -> None:
+        self.op, self.looped, self.rules = op, looped, {} if rules is None else rules
         entry = spec(op.kind)
         self.names = [operand.name for operand in (*entry.inputs, *entry.outputs)]
         self._refs = dict(zip(self.names, (*op.inputs, *op.outputs), strict=True))
@@ -152,8 +155,8 @@ def symbols() -> frozenset[str]:
     return frozenset(_WRITERS)
 
 
-def statements(op: Op, rules: dict[str, str]) -> list[str]:
-    """The C statements of one operation; `rules` as for Call.
+def statements(op: Op, *, looped: bool, rules: dict[str, str]) -> list[str]:
+    """The C statements of one operation; arguments as for Call.
 
     Raises:
         InputError: an operation without a kernel, named.
@@ -165,7 +168,7 @@ def statements(op: Op, rules: dict[str, str]) -> list[str]:
             'train it with Trainer(program, backend="reference"), or leave out what needs it'
         )
     check_places(op, "a device", "build the program without what changed its memory")
-    return list(_WRITERS[symbol](Call(op, rules)))
+    return list(_WRITERS[symbol](Call(op, looped=looped, rules=rules)))
 
 
 # -- products --------------------------------------------------------------------------------
@@ -277,7 +280,8 @@ def _write_dropout(c: Call) -> Iterator[str]:
     p, layer = float(c.attr("p")), int(c.attr("layer"))
     limit = min(int(np.ceil(p * 2.0**32)), 0xFFFFFFFF)
     scale = float_literal(1.0 / (1.0 - p))
-    step = {"step": "t", "all": "t"}.get(c.mode, "steps - 1")
+    # an operation on rows outside the loop stands at their last step
+    step = "t" if c.looped or c.mode == "all" else "steps - 1"
     call = (
         f"fptt_dropout(BATCH, {c.width('x')}, {{x}}, {c.at('random')}, {{start}}, {{y}}, "
         f"{limit}u, {scale}, {layer}u, 0u, (uint32_t)(at.begin + {step}));"

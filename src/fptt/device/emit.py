@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.device.calls import base, c_name, learnt_by_loss, place, statements
+from fptt.device.footprint import saved_state
 from fptt.device.text import array_lines, comment, float_literal
 from fptt.errors import InputError
 from fptt.program.arena import Arena
@@ -173,7 +174,7 @@ class _Emitter:
         lines: list[str] = []
         for item in items:
             if not isinstance(item, Loop):
-                lines += self._operation(item)
+                lines += self._operation(item, looped=False)
                 continue
             lines.append(
                 "for (size_t t = at.high; t-- > at.low;) {"
@@ -181,12 +182,16 @@ class _Emitter:
                 else "for (size_t t = at.low; t < at.high; t++) {"
             )
             for op in item.body:
-                lines += [f"  {line}" for line in self._operation(op)]
+                lines += [f"  {line}" for line in self._operation(op, looped=True)]
             lines.append("}")
         return lines
 
-    def _operation(self, op: Op) -> list[str]:
-        lines = [wrapped for line in statements(op, self.rules) for wrapped in _wrap(line)]
+    def _operation(self, op: Op, *, looped: bool) -> list[str]:
+        lines = [
+            wrapped
+            for line in statements(op, looped=looped, rules=self.rules)
+            for wrapped in _wrap(line)
+        ]
         if op.after_first:
             lines = ["if (t > 0) {", *(f"  {line}" for line in lines), "}"]
         return [comment(_short(op)), f"FPTT_CLASS({function_class(op)})", *lines]
@@ -444,6 +449,7 @@ class _Emitter:
     def _header(self) -> str:
         program, name = self.program, self.name
         upper, net = name.upper(), program.net
+        saved = saved_state(program)
         token = program.buffers["input"].dtype == "int32"
         label = program.buffers["target"].dtype == "int32"
         x = (
@@ -481,6 +487,10 @@ extern "C" {{
 #define {upper}_STEPS {program.steps} /* of a whole sequence */
 #define {upper}_PARTS {program.rule.parts} /* it learns at the end of each */
 #define {upper}_ARENA_BYTES {program.plan.arena_bytes}
+/* what a save holds, in bytes, and of how many pieces it consists */
+#define {upper}_WEIGHTS_BYTES {saved.weights}
+#define {upper}_FULL_BYTES {saved.full}
+#define {upper}_PIECES {saved.pieces}
 
 {self._constants()}typedef struct {{
   fptt_learner learner;
@@ -518,6 +528,20 @@ static inline void {name}_predict({name}_t *m, {out}) {{ fptt_predict(&m->learne
 
 /* Learning on (1) or off (0). */
 static inline void {name}_learning({name}_t *m, int on) {{ fptt_learning(&m->learner, on); }}
+
+/* Saves to flash: FPTT_SAVE_WEIGHTS at any time, FPTT_SAVE_FULL between two parts. An area of
+ * FPTT_FLASH_AREA_BYTES({upper}_FULL_BYTES, erase_bytes, write_bytes) bytes takes it. */
+static inline fptt_status {name}_save(const {name}_t *m, const fptt_flash *flash,
+                                      fptt_saved what) {{
+  fptt_piece pieces[{upper}_PIECES];
+  return fptt_save(&m->learner, flash, what, pieces);
+}}
+
+/* Restores what was saved last; what the statuses mean: fptt_restore. */
+static inline fptt_status {name}_restore({name}_t *m, const fptt_flash *flash, fptt_saved what) {{
+  fptt_piece pieces[{upper}_PIECES];
+  return fptt_restore(&m->learner, flash, what, pieces);
+}}
 
 /* Back to the factory weights, from any state. */
 static inline void {name}_rollback({name}_t *m) {{ fptt_rollback(&m->learner); }}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.program.ir import Role
+from fptt.program.ir import ITEM_BYTES, Role
 
 if TYPE_CHECKING:
     from fptt.device.targets import Target
@@ -54,6 +54,42 @@ class Footprint:
     def constants(self) -> int:
         """Weights in flash."""
         return self.frozen + self.factory
+
+
+@dataclass(frozen=True)
+class SavedState:
+    """What a save to flash holds.
+
+    Attributes:
+        weights: bytes of what trains.
+        full: bytes of everything that learning needs to go on with the same bits.
+        pieces: most pieces of memory that either consists of.
+    """
+
+    weights: int
+    full: int
+    pieces: int
+
+
+#: sizeof(fptt_progress)
+_PROGRESS = 12
+
+
+def saved_state(program: Program) -> SavedState:
+    """What the saves of a program hold.
+
+    Example:
+        >>> import fptt
+        >>> net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 3)])
+        >>> saved_state(fptt.build(net, fptt.FPTT(parts=4), steps=16)).weights
+        1388
+    """
+    carried = [b.batch * b.row_items * ITEM_BYTES[b.dtype] for b in program.carried]
+    return SavedState(
+        weights=sum(program.buffers[name].bytes for name in program.trained),
+        full=program.plan.learned_bytes + sum(carried) + _PROGRESS,
+        pieces=max(len(program.trained), 1 + len(carried) + 1),
+    )
 
 
 def struct_bytes(fields: tuple[int | str, ...], pointer_bytes: int) -> int:

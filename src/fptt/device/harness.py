@@ -82,7 +82,7 @@ def build_check(
         f"-I{p}" for p in (work, folder, folder / "fptt", folder / "port", runtime / "check")
     ]
     counting = ["-DFPTT_COUNT_CLASSES"] if count else []
-    objects = []
+    objects: list[Path] = []
     sources: list[tuple[Path, tuple[str, ...]]] = [
         (folder / f"{firmware.name}.c", ("-include", "count.h")),
         (runtime / "check" / "check.c", ()),
@@ -99,14 +99,8 @@ def build_check(
             *flags,
             *counting,
             *includes,
-            "-c",
-            str(source),
-            "-o",
-            str(out),
         ]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise FpttError(f"{source.name} does not compile: {done.stderr.strip()[:2000]}")
+        _compile(command, source, out, keep=source.is_relative_to(folder / "fptt"))
         objects.append(out)
     need = program.memory().arena_bytes + 64 * 1024
     return build_elf(
@@ -118,6 +112,26 @@ def build_check(
         stack_bytes=STACK_BYTES,
         ram=firmware.target.ram_for(need),
     )
+
+
+#: the run time's files, compiled: command and text -> object file
+_COMPILED: dict[tuple[str, ...], bytes] = {}
+
+
+def _compile(command: list[str], source: Path, out: Path, *, keep: bool) -> None:
+    """Compiles a file; one of the run time only once for all firmware with the same flags."""
+    flags = [word for word in command if not word.startswith("-I")]
+    key = (*flags, source.read_text())
+    if key in _COMPILED:
+        out.write_bytes(_COMPILED[key])
+        return
+    done = subprocess.run(
+        [*command, "-c", str(source), "-o", str(out)], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise FpttError(f"{source.name} does not compile: {done.stderr.strip()[:2000]}")
+    if keep:
+        _COMPILED[key] = out.read_bytes()
 
 
 def _data(firmware: Firmware, program: Program, batches: Sequence[tuple[Array, Array]]) -> str:

@@ -24,6 +24,7 @@ _FUSED = ("-ffp-contract=fast", *_MATH)
 #: headers that the run time includes, and those that generated code does
 HEADERS = (
     "include/fptt.h",
+    "include/fptt_flash.h",
     "include/fptt_learner.h",
     "src/fptt_kernels.h",
     "src/fptt_math.h",
@@ -74,6 +75,7 @@ SCALAR = (
     KernelFile("src/losses.c", _EXACT, _LOSSES),
     KernelFile("src/updates.c", _EXACT, _UPDATES),
     KernelFile("src/learner.c", _EXACT),
+    KernelFile("src/flash.c", ()),
     KernelFile("src/status.c", ()),
 )
 

@@ -96,6 +96,14 @@ def lifetimes(routines: Mapping[str, Routine]) -> dict[str, set[tuple[int, int]]
                 for op in item.body if isinstance(item, Loop) else (item,):
                     for ref in op.refs:
                         first_last.setdefault(ref.buffer.name, [clock, clock])[1] = clock
+            if name == "backward":
+                # what a loss learns by itself is learnt, on a device, once the part is known to be
+                # sound; on the host at once
+                for op, _ in routines["loss"].ops() if "loss" in routines else ():
+                    if any(ref.buffer.role in LEARNED for ref in op.outputs if ref):
+                        for touched in op.inputs:
+                            if touched is not None:
+                                first_last[touched.buffer.name][1] = clock
             if name == PART[-1] and "loss" in first_last:
                 first_last["loss"][1] = clock  # whoever drives the program may read it until then
         for buffer, (low, high) in first_last.items():
