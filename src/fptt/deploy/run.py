@@ -169,7 +169,7 @@ def run(
         console = machine.run(elf, timeout=timeout)
         check = _checked(console, machine.name)
         sizes = read_elf(elf) if firmware.target.scripts else None
-        size = footprint(program, firmware.target)
+        size = footprint(program, firmware.target.pointer_bytes)
         classes: Mapping[str, int] = {}
         if count_classes and check.instructions:
             counted = build_check(firmware, program, batches[:1], Path(scratch), count=True)

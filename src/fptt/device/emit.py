@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.device.calls import base, c_name, learnt_by_loss, place, statements
-from fptt.device.footprint import saved_state
+from fptt.device.footprint import footprint, saved_state
 from fptt.device.text import array_lines, comment, float_literal
 from fptt.errors import InputError
 from fptt.program.arena import Arena
@@ -388,6 +388,12 @@ class _Emitter:
         fields["loss_limit"] = float_literal(limit) if np.isfinite(limit) else "FLT_MAX"
         fields |= {routine: routine for routine in (*ROUTINES, "update")}
         fields |= {name: name for name in ("largest_learned", "largest_carried", "watch")}
+        handle = {p: footprint(program, p).handle for p in (4, 8)}
+        yield (
+            f"_Static_assert(sizeof({self.name}_t) == (sizeof(void *) == 8 ? {handle[8]} : "
+            f'{handle[4]}), "RAM as planned");'
+        )
+        yield ""
         yield f"const fptt_model {self.name}_program = {{"
         yield from (f"    .{field} = {value}," for field, value in fields.items())
         yield "};"

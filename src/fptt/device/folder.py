@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fptt.device.emit import emit
 from fptt.device.footprint import Footprint, footprint
 from fptt.device.kernels import CFLAGS, HEADERS, KernelFile, definitions, kernel_files
+from fptt.device.readme import readme
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Target
 from fptt.errors import InputError
@@ -103,7 +104,9 @@ def write_folder(
     files = kernel_files(target, source.code)
     defined = tuple(definitions(program.dtype, program.activation_dtype))
     _copy_runtime(folder, target, files)
+    size = footprint(program, target.pointer_bytes)
     texts = {
+        "README.md": readme(program, target, name, size, STACK_BYTES),
         f"{name}.h": source.header,
         f"{name}.c": source.code,
         f"{name}_weights.h": source.weights,
@@ -118,7 +121,7 @@ def write_folder(
         name,
         tuple((f"fptt/{f.name}", f.flags) for f in files),
         defined,
-        footprint(program, target),
+        size,
         source.identity,
         task,
     )

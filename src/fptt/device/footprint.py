@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from fptt.program.ir import ITEM_BYTES, Role
 
 if TYPE_CHECKING:
-    from fptt.device.targets import Target
     from fptt.program.program import Program
 
 #: fields of fptt_learner in order: "p" a pointer, otherwise bytes
@@ -111,23 +110,22 @@ def struct_bytes(fields: tuple[int | str, ...], pointer_bytes: int) -> int:
     return -(-end // largest) * largest
 
 
-def footprint(program: Program, target: Target) -> Footprint:
-    """What a program takes on a target.
+def footprint(program: Program, pointer_bytes: int) -> Footprint:
+    """What a program takes on a device with pointers of this size.
 
     Example:
         >>> import fptt
-        >>> from fptt.device import TARGETS
         >>> net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 3)])
         >>> program = fptt.build(net, fptt.FPTT(parts=4), steps=16)
-        >>> footprint(program, TARGETS["rv32"]).learner
+        >>> footprint(program, 4).learner
         60
     """
     buffers = program.buffers.values()
     trained = [program.buffers[name] for name in program.trained]
     return Footprint(
         arena=program.plan.arena_bytes,
-        learner=struct_bytes(_LEARNER, target.pointer_bytes),
-        alignment=target.pointer_bytes,
+        learner=struct_bytes(_LEARNER, pointer_bytes),
+        alignment=pointer_bytes,
         outputs=4 * program.batch * program.output.row_items,
         frozen=sum(b.bytes for b in buffers if b.role == Role.FROZEN),
         factory=sum(b.bytes for b in trained),
