@@ -85,7 +85,7 @@ typedef struct {
   uint32_t largest;   /* bits of the largest |value| that was learnt */
   float loss;         /* of the last part that had a target; NaN before */
   float loss_limit;   /* learning stops with FPTT_LOSS_RUNAWAY when a part's loss passes it */
-  fptt_status stopped; /* why learning stopped, or FPTT_OK */
+  int32_t stopped;    /* the fptt_status with which learning stopped, or FPTT_OK */
   uint8_t learning;
   uint8_t targets; /* whether a target was given that counts for the part in flight */
   uint8_t fresh;   /* whether `outputs` are those of the last step */

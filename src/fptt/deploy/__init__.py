@@ -6,7 +6,18 @@
 """
 
 from fptt.deploy.export import export, host_trainer
-from fptt.deploy.inputs import samples, trained
+from fptt.deploy.inputs import made_up, samples, trained
 from fptt.deploy.run import Difference, Report, run
+from fptt.device.folder import STACK_BYTES
 
-__all__ = ["Difference", "Report", "export", "host_trainer", "run", "samples", "trained"]
+__all__ = [
+    "STACK_BYTES",
+    "Difference",
+    "Report",
+    "export",
+    "host_trainer",
+    "made_up",
+    "run",
+    "samples",
+    "trained",
+]

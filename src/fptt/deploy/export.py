@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fptt.device.folder import Firmware, write_folder
+from fptt.device.folder import Firmware, read_folder, write_folder
 from fptt.device.targets import target as target_named
 from fptt.errors import InputError
 from fptt.program.program import Program
@@ -73,7 +73,7 @@ def host_trainer(folder: Path, backend: str | None = None) -> Trainer:
     Raises:
         InputError: no exported folder, or a damaged one.
     """
-    path = Path(folder) / HOST
+    path = read_folder(Path(folder)).path / HOST
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}

@@ -43,6 +43,14 @@ ROUTINES = (
     "reset",
     "end_epoch",
 )
+#: words of C and C++ that cannot be a name
+_RESERVED = frozenset(
+    """alignas alignof and asm auto bool break case catch char class const continue default delete
+    do double else enum explicit export extern false float for friend goto if inline int long
+    mutable namespace new not operator or private protected public register restrict return short
+    signed sizeof static struct switch template this throw true try typedef typename union unsigned
+    using virtual void volatile while xor main""".split()  # noqa: SIM905
+)
 _EXPLAINED = {
     "load": "the factory weights",
     "start": "what rule and optimizer remember before the first part",
@@ -113,7 +121,7 @@ def emit(
         InputError: a program that cannot run on a device.
     """
     check(program)
-    if not (name.isidentifier() and name.isascii()):
+    if not (name.isidentifier() and name.isascii()) or name in _RESERVED:
         raise InputError(f"export: name is {name!r}; give a C identifier such as 'model'")
     return _Emitter(program, parameters, name, seed, loss_limit, normalisation or {}).source()
 

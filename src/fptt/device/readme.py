@@ -23,7 +23,7 @@ def readme(program: Program, target: Target, name: str, size: Footprint, stack: 
             "A recurrent network that goes on learning where it runs, written by `fptt export` "
             f"for {target.name} ({target.description}). The folder is complete: it needs a C11 "
             "compiler and nothing else, no operating system, no heap, no C library but `memcpy`, "
-            "`memmove` and `memset`."
+            "`memmove`, `memset` and `memcmp`."
         ),
         (
             f"It learns by {program.rule}, with {program.optimizer}. A sequence has "
@@ -176,8 +176,9 @@ smallest write, and three functions that read, write and erase. Then
 ```
 
 keeps two snapshots in turn, each with checksums and a number: whenever the power fails, one of
-them is complete. `FPTT_SAVE_FULL` holds {saved.full:,} bytes: weights, what the rule and the optimizer
-remember, the recurrent state and the position. `FPTT_SAVE_WEIGHTS` holds {saved.weights:,} bytes.
+them is complete. `FPTT_SAVE_FULL` holds {saved.full:,} bytes: weights, what the rule and the
+optimizer remember, the recurrent state and the position. `FPTT_SAVE_WEIGHTS` holds
+{saved.weights:,} bytes.
 `FPTT_FLASH_AREA_BYTES({upper}_FULL_BYTES, erase_bytes, write_bytes)` is the flash that both slots
 take."""
 

@@ -1,0 +1,136 @@
+"""Firmware under emulation learns what the host learns: many networks, and real digits."""
+
+import itertools
+
+import numpy as np
+import pytest
+from device_tools import need_emulator
+
+import fptt
+from fptt import deploy
+from fptt.deploy.inputs import made_up
+from fptt.device.emulator import EMULATORS
+from fptt.tasks import load
+
+MACHINES = [name for name in EMULATORS if name != "posix"]
+
+
+def draw(seed):
+    """A network and how it learns, drawn: cells, sizes, layers, rule, optimizer, loss, types."""
+    rng = np.random.default_rng(seed)
+    pick = rng.choice
+    steps, batch = int(rng.integers(5, 20)), int(rng.integers(1, 6))
+    tokens = rng.random() < 0.2
+    width = int(rng.integers(1, 6))
+    layers = [fptt.Embedding(7, width)] if tokens else []
+    for _ in range(int(rng.integers(1, 4))):
+        cell = (fptt.LSTM, fptt.GRU, fptt.RNN)[int(rng.integers(3))]
+        above = int(rng.integers(1, 34))
+        layers.append(cell(width, above))
+        width = above
+    if rng.random() < 0.4:
+        above = int(rng.integers(2, 20))
+        layers += [fptt.Linear(width, above), fptt.ReLU()]
+        width = above
+    if rng.random() < 0.3:
+        layers.append(fptt.Dropout(0.25))
+    outputs = int(rng.integers(2, 9))
+    net = fptt.Network([*layers, fptt.Linear(width, outputs)])
+    parts = int(rng.integers(1, steps + 1))
+    rule = [
+        fptt.FPTT(parts=parts),
+        fptt.FPTT(parts=parts, mode="paper", beta=0.25),
+        fptt.TBPTT(parts=parts),
+        fptt.FPTT(parts=parts, state="carry"),
+        fptt.BPTT(),
+    ][int(rng.integers(5))]
+    optimizer = [
+        fptt.SGD(lr=0.05),
+        fptt.SGD(lr=0.02, momentum=0.9),
+        fptt.Adam(lr=0.002),
+    ][int(rng.integers(3))]
+    criterion = "mse" if rng.random() < 0.2 else "cross_entropy"
+    loss = str(pick(["last", "every_step", "auxiliary"]))
+    if criterion == "mse" and loss == "auxiliary":
+        loss = "last"
+    bfloat16 = rng.random() < 0.2
+    return fptt.build(
+        net,
+        rule,
+        optimizer,
+        steps=steps,
+        batch=batch,
+        loss=loss,
+        criterion=criterion,
+        clip=1.0 if rng.random() < 0.2 else None,
+        dtype="bfloat16" if bfloat16 else "float32",
+        rounding="stochastic" if bfloat16 and rng.random() < 0.5 else "nearest",
+        train=("*",) if rng.random() < 0.8 else ("*.bias*", f"{len(net.layers) - 1}.*"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("seed", "machine"), enumerate(itertools.islice(itertools.cycle(MACHINES), 25))
+)
+def test_networks_of_every_kind(seed, machine, tmp_path):
+    need_emulator(machine)
+    program = draw(seed)
+    folder = tmp_path / "model"
+    deploy.export(
+        program,
+        program.net.initial(seed),
+        folder,
+        target=EMULATORS[machine].target,
+        seed=seed,
+    )
+    x, y = made_up(program, 3 * program.batch, seed)
+    report = deploy.run(folder, on=machine, x=x, y=y, timeout=60)
+    report.require_equal()
+    limit = 0.05 if program.dtype == "bfloat16" else 1e-4
+    np.testing.assert_allclose(report.losses, report.host_losses, rtol=limit, atol=limit)
+    # every class of work that the program has was seen, and nothing counted below zero
+    assert report.instructions > 0
+    assert min(report.classes.values()) >= 0
+    assert report.stack_bytes <= deploy.STACK_BYTES
+
+
+SHAPES = {
+    "GRU": (fptt.GRU(28, 20), fptt.Linear(20, 10)),
+    "two layers": (fptt.LSTM(28, 16), fptt.LSTM(16, 12), fptt.Linear(12, 10)),
+}
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_other_cells_on_rows_of_digits(shape, machine, tmp_path):
+    need_emulator(machine)
+    task = load("mnist-rows", subset=True)
+    net = fptt.Network(SHAPES[shape])
+    program = fptt.build(net, fptt.FPTT(parts=7), fptt.SGD(lr=0.05), steps=28, batch=2)
+    deploy.export(program, net.initial(1), tmp_path / "m", target=EMULATORS[machine].target)
+    report = deploy.run(
+        tmp_path / "m", on=machine, x=task.train.x[::300], y=task.train.y[::300], timeout=120
+    )
+    report.require_equal()
+
+
+@pytest.mark.parametrize(("parts", "batch"), [(28, 1), (784, 4)])
+@pytest.mark.parametrize("machine", MACHINES)
+def test_eight_real_digits_pixel_by_pixel(machine, parts, batch, tmp_path):
+    """LSTM 1-128-10, T = 784, FPTT on: every parameter within 1e-5 of the host's."""
+    need_emulator(machine)
+    task = load("s-mnist", subset=True)
+    net = fptt.Network([fptt.LSTM(1, 128), fptt.Linear(128, 10)])
+    program = fptt.build(net, fptt.FPTT(parts=parts), fptt.SGD(lr=0.01), steps=784, batch=batch)
+    deploy.export(
+        program,
+        net.initial(1),
+        tmp_path / "m",
+        target=EMULATORS[machine].target,
+        normalisation=task.normalisation,
+    )
+    x, y = task.train.x[::300][:8], task.train.y[::300][:8]
+    report = deploy.run(tmp_path / "m", on=machine, x=x, y=y, count_classes=False, timeout=500)
+    report.require_equal()
+    assert report.updates == 8 // batch * parts
+    assert report.losses[-1] < report.losses[0]
