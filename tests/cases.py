@@ -92,7 +92,9 @@ def fptt_trainer(
     dtype="float64",
     parameters=None,
     backend="reference",
+    build=None,
 ):
+    """A trainer; `build` holds further options of fptt.build."""
     kind, options = optimizer
     program = fptt.build(
         fptt_network(layers),
@@ -104,6 +106,7 @@ def fptt_trainer(
         criterion=criterion,
         dtype=dtype,
         clip=clip,
+        **(build or {}),
     )
     trainer = fptt.Trainer(program, backend=backend, seed=0)
     if parameters is not None:
@@ -112,11 +115,31 @@ def fptt_trainer(
     return trainer
 
 
-def pair(layers, rule, optimizer, steps, batch, dtype="float64", seed=1, **options):
+def pair(
+    layers,
+    rule,
+    optimizer,
+    steps,
+    batch,
+    dtype="float64",
+    seed=1,
+    backend="reference",
+    build=None,
+    **options,
+):
     """A fptt Trainer and a float64 Oracle that start from the same parameters."""
     parameters = random_parameters(layers, seed)
     trainer = fptt_trainer(
-        layers, rule, optimizer, steps, batch, dtype=dtype, parameters=parameters, **options
+        layers,
+        rule,
+        optimizer,
+        steps,
+        batch,
+        dtype=dtype,
+        parameters=parameters,
+        backend=backend,
+        build=build,
+        **options,
     )
     return trainer, Oracle(layers, rule, optimizer, steps, parameters=parameters, **options)
 

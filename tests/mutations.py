@@ -125,15 +125,16 @@ mutation(
     (CELLS, "dc * c_before * (f * (1 - f))", "dc * c * (f * (1 - f))"),
     tests=gradients("LSTM"),
 )
-mutation(
-    "LSTM: h instead of h before in the gradient of weight_hh",
-    (
-        "nets/lstm.py",
-        'h_before = e.history("h", self.hidden, carried=True).all(-1)',
-        'h_before = e.history("h", self.hidden, carried=True).all()',
-    ),
-    tests=gradients("LSTM"),
-)
+for cell in ("LSTM", "GRU", "RNN"):
+    mutation(
+        f"{cell}: h instead of h before in the gradient of weight_hh",
+        (
+            "nets/layer.py",
+            'sources = {"weight_ih": x, "weight_hh": self.state(e)[0].all(-1)}',
+            'sources = {"weight_ih": x, "weight_hh": self.state(e)[0].all()}',
+        ),
+        tests=gradients(cell),
+    )
 mutation(
     "LSTM: no gradient through h to the step before",
     (
@@ -179,11 +180,6 @@ mutation(
 mutation(
     "RNN: derivative of tanh is 1 - y",
     (CELLS, "dh * (1 - y * y)", "dh * (1 - y)"),
-    tests=gradients("RNN"),
-)
-mutation(
-    "RNN: h instead of h before in the gradient of weight_hh",
-    ("nets/rnn.py", '("weight_hh", h.all(-1))', '("weight_hh", h.all())'),
     tests=gradients("RNN"),
 )
 
@@ -739,7 +735,7 @@ mutation(
 )
 mutation(
     "rounding at random: snapshots from before it are refused",
-    ("storage/snapshot.py", 'its = {"rounding": "nearest", **its}', "pass"),
+    ("storage/snapshot.py", 'its = {"rounding": "nearest", "recompute": False, **its}', "pass"),
     tests="test_files.py::test_a_snapshot_that_fptt_wrote_before_there_were_slots",
 )
 mutation(
@@ -927,7 +923,7 @@ mutation(
     "applied gradients: of layers inside the loop, too",
     (
         TRAINING,
-        "late = layer.recurrent or (index >= self.body_end and not layer.adds_gradients)",
+        "late = not self.adds_in_loop(theta.name) and self._source.keeps_steps",
         "late = True",
     ),
     tests=APPLIED + "test_which_gradients_have_memory",
@@ -1042,6 +1038,197 @@ mutation(
     "snapshots: files without the choice of gradients are of another program",
     ("storage/snapshot.py", 'if "keep_gradients" not in its:', "if False:"),
     tests="test_files.py::test_a_snapshot_that_fptt_wrote_before_there_were_slots",
+)
+
+# --- gates computed again ----------
+
+AGAIN = "test_recompute.py::"
+AGAIN_LSTM = AGAIN + "test_cell_gradients[LSTM-3-last-cross_entropy-reference-float64]"
+LAYER = "nets/layer.py"
+ADD_UP = "emit_gradients(e, name, parts, sources.get(name), add=True)"
+
+for cell in ("LSTM", "GRU"):
+    mutation(
+        f"recompute: {cell}: from h of the same step",
+        (LAYER, "self.forward_step(e, x, before=-1)", "self.forward_step(e, x, before=0)"),
+        tests=AGAIN + f"test_cell_gradients[{cell}-3-last-cross_entropy-reference-float64]",
+    )
+mutation(
+    "recompute: the gates of the last step for all steps",
+    (LAYER, "self.forward_step(e, x, before=-1)", "pass"),
+    # the verifier's rule "kept" finds it first
+    ("program/verify.py", "if loop and ref and ref.buffer.name in passing:", "if False:"),
+    tests=AGAIN_LSTM,
+)
+mutation(
+    "recompute: h instead of h before in the gradient of weight_hh",
+    (
+        LAYER,
+        'sources = {"weight_ih": x, "weight_hh": self.state(e)[0].at(-1)}',
+        'sources = {"weight_ih": x, "weight_hh": self.state(e)[0].at(0)}',
+    ),
+    tests=AGAIN_LSTM,
+)
+mutation(
+    "recompute: only the first step's gradient is left",
+    (LAYER, ADD_UP, ADD_UP.replace("True", "False")),
+    tests=AGAIN_LSTM,
+)
+mutation(
+    "recompute: the part before stays in the gradient",
+    (
+        TRAINING,
+        'if name.startswith(f"{index}.") and self.adds_in_loop(name):',
+        'if name.startswith(f"{index}.") and not self.recomputes(index):',
+    ),
+    # the verifier's rule "initialised" finds it first
+    ("program/verify.py", "if ref.buffer.name not in written:", "if False:"),
+    tests=AGAIN_LSTM,
+)
+mutation(
+    "recompute: parts of one step too",
+    (TRAINING, " and self.part_steps > 1", ""),
+    tests=AGAIN + "test_parts_of_one_step_stay_as_they_are",
+)
+mutation(
+    "recompute: gates are kept all the same",
+    (
+        "program/layout.py",
+        "self.rows(name, width) if self.recomputes else self.history(name, width)",
+        "self.history(name, width)",
+    ),
+    tests=AGAIN + "test_no_history_of_gates[GRU]",
+)
+mutation(
+    "recompute: forgotten where gradients are kept",
+    ("program/program.py", "recompute=self.recompute,", ""),
+    tests=AGAIN + "test_keeping_gradients_recomputes_too",
+)
+mutation(
+    "recompute: forgotten in snapshots",
+    ("storage/snapshot.py", 'recompute=config.get("recompute", False),', ""),
+    tests=AGAIN + "test_a_snapshot_in_the_middle_of_a_part_goes_on_with_the_same_bits",
+)
+mutation(
+    "recompute: the plan shows one of the two",
+    ("cli.py", "[False, True] if recompute else [False]", "[recompute]"),
+    tests="test_cli.py::test_the_plan_shows_both_where_gates_are_computed_again",
+)
+mutation(
+    "verifier: what a loop leaves of its last turn is read as all steps",
+    ("program/verify.py", "(single.add if loop else single.discard)(ref.buffer.name)", "pass"),
+    tests="test_verify.py::test_kept_after_the_loop",
+)
+
+# --- adapters ----------
+
+ADAPTERS, FACTORS = "nets/adapters.py", "test_adapters.py::"
+
+
+def factors(name="LSTM-Linear", recompute="kept", lengths="equal"):
+    return FACTORS + (f"test_gradients[{name}-last-{lengths}-alone-reference-float64-{recompute}]")
+
+
+ALL_STEPS = 'emit_gradients(e, f"{name}.down", dz, source, add=False)'
+for way, test in (
+    ("in one product", factors(lengths="unequal")),
+    ("with z computed again", FACTORS + "test_long_parts_and_wide_batches_take_the_other_way"),
+):
+    mutation(
+        f"adapters: h instead of h before in the gradient of down, {way}",
+        (LAYER, ALL_STEPS, ALL_STEPS.replace("source", "replace(source, offset=0)")),
+        (LAYER, "import numpy as np\n", "from dataclasses import replace\nimport numpy as np\n"),
+        tests=test,
+    )
+mutation(
+    "adapters: no gradient of down",
+    (LAYER, ALL_STEPS, "pass"),
+    tests=factors(),
+)
+mutation(
+    "adapters: no gradient of down where it adds up",
+    (LAYER, ALL_STEPS.replace("False", "True"), "pass"),
+    tests=FACTORS + "test_long_parts_and_wide_batches_take_the_other_way",
+)
+mutation(
+    "adapters: nothing goes back through them to h",
+    (LAYER, "adapter.below(e, adapter.dz(e).at(0), dh, after_first=True)", "pass"),
+    tests=factors(),
+)
+mutation(
+    "adapters: nothing goes back through them to the layer below",
+    (LAYER, "adapter.below(e, adapter.dz(e).at(0), dx)", "pass"),
+    tests=factors("two recurrent layers"),
+)
+mutation(
+    "adapters: nothing goes back through that of a linear layer",
+    ("nets/linear.py", 'adapter.below(e, e.like("weight.dz", adapter.rank, dy), dx)', "pass"),
+    tests=factors(),
+)
+mutation(
+    "adapters: GRU: of the two halves only the second counts",
+    (ADAPTERS, "            start = dz\n", ""),
+    tests=factors("GRU-Linear"),
+)
+mutation(
+    "adapters: RNN: z of the last step for all steps",
+    ("nets/rnn.py", "adapter.forward(e, source, adapter.z(e).at(0), ())", "pass"),
+    ("program/verify.py", "if loop and ref and ref.buffer.name in passing:", "if False:"),
+    tests=factors("RNN-Linear", "recomputed"),
+)
+mutation(
+    "adapters: the layer does not use them",
+    (ADAPTERS, 'e.emit("affine", [z, rows_of(self.up, rows), None, y], [y])', "pass"),
+    tests=factors(),
+)
+mutation(
+    "adapters: up does not start at zero",
+    (ADAPTERS, "Parameter((outputs, rank), 0.0)", "Parameter((outputs, rank), 0.1)"),
+    tests=FACTORS + "test_at_first_nothing_is_changed",
+)
+mutation(
+    "adapters: drawn from the stream of the weights",
+    ("nets/network.py", "rngs[name not in own]", "rngs[0]"),
+    tests=FACTORS + "test_known_weights_and_drawn_factors",
+)
+mutation(
+    "adapters: merged with the wrong sign",
+    ("nets/network.py", "merged[name].astype(np.float64) + change", "merged[name] - change"),
+    tests=FACTORS + "test_merged_parameters_compute_the_same",
+)
+mutation(
+    "adapters: a wildcard trains the matrix too",
+    ("program/builder.py", "(named and name not in changed)", "named"),
+    tests=FACTORS + "test_wildcards_pass_over_what_has_an_adapter[0.*]",
+)
+mutation(
+    "adapters: train may name the matrix",
+    ("program/builder.py", "if matching <= changed.keys():", "if False:"),
+    tests=FACTORS + "test_what_has_an_adapter_cannot_train_itself",
+)
+mutation(
+    "adapters: factors as large as the matrix",
+    (
+        ADAPTERS,
+        "if rank * (outputs + inputs) >= outputs * inputs:",
+        "if rank * (outputs + inputs) > outputs * inputs:",
+    ),
+    tests=FACTORS + "test_the_highest_rank_that_saves_anything",
+)
+mutation(
+    "adapters: dz is kept where it is larger",
+    (TRAINING, "return history > rank * inputs", "return history < rank * inputs"),
+    tests=FACTORS + "test_long_parts_and_wide_batches_take_the_other_way",
+)
+mutation(
+    "adapters: left out of model files",
+    ("storage/modelfile.py", "parameters, net.adapters)", "parameters)"),
+    tests=FACTORS + "test_model_files_keep_the_factors",
+)
+mutation(
+    "adapters: left out of descriptions",
+    ("nets/network.py", "ranks[own] = rank", "pass"),
+    tests=FACTORS + "test_snapshots_go_on_with_the_same_bits",
 )
 
 # --- snapshots ----------

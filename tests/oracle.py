@@ -154,12 +154,16 @@ class Oracle:
             zeros(size[-1], count[kind]) if kind in count else () for kind, *size in self.layers
         ]
 
+    def weights(self):
+        """The layers' tensors by name."""
+        return self.theta
+
     def step(self, x, state):
         """One step of the whole network for all rows."""
         after = []
         for n, (kind, *_) in enumerate(self.layers):
             prefix = f"{n}."
-            w = {k[len(prefix) :]: v for k, v in self.theta.items() if k.startswith(prefix)}
+            w = {k[len(prefix) :]: v for k, v in self.weights().items() if k.startswith(prefix)}
             x, layer_state = CELLS[kind](w, x, state[n])
             after.append(layer_state)
         return x, after

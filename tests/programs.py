@@ -44,6 +44,7 @@ class Case:
             f"Case(net={p.net}, rule={p.rule}, optimizer={p.optimizer}, loss={p.schedule}, "
             f"{p.criterion}, steps={p.steps}, batch={p.batch}, {p.dtype}/{p.activation_dtype}, "
             f"clip={p.clip}, train={p.train}, keep_gradients={p.keep_gradients}, "
+            f"recompute={p.recompute}, "
             f"x={self.x.shape}, lengths={self.lengths})"
         )
 
@@ -68,7 +69,7 @@ def trainer_on(program: Program, backend: Any = None, seed: int = 3) -> Trainer:
 
 @st.composite
 def networks(draw) -> fptt.Network:
-    """Any stack of up to five layers that fits."""
+    """Any stack of up to five layers that fits; adapters on some matrices of a third of them."""
     widths = st.integers(1, 5)
     layers: list[Any] = []
     if draw(st.integers(0, 3)) == 0:
@@ -88,7 +89,17 @@ def networks(draw) -> fptt.Network:
             width = above
     if not any(layer.parameters() for layer in layers):
         layers.append(fptt.Linear(width, draw(widths)))
-    return fptt.Network(layers)
+    net = fptt.Network(layers)
+    small = [
+        name
+        for index, layer in enumerate(layers)
+        for name in (f"{index}.{own}" for own in layer.adaptable)
+        if sum(net.parameters[name].shape) < np.prod(net.parameters[name].shape)
+    ]
+    if small and draw(st.integers(0, 2)) == 0:
+        chosen = draw(st.lists(st.sampled_from(small), min_size=1, max_size=3, unique=True))
+        return net.adapted(dict.fromkeys(chosen, 1))
+    return net
 
 
 @st.composite
@@ -130,7 +141,7 @@ def cases(draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=N
     steps, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     loss = draw(st.sampled_from(LOSSES))
     criteria = ("cross_entropy",) if isinstance(loss, fptt.Auxiliary) else ("cross_entropy", "mse")
-    names = list(net.parameters)
+    names = [name for name in net.parameters if name not in net.adapters]
     program = fptt.build(
         net,
         rule or draw(rules(steps)),
@@ -144,6 +155,7 @@ def cases(draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=N
         clip=draw(st.sampled_from((None, 0.1, 10.0))),
         train=draw(st.just(["*"]) | st.lists(st.sampled_from(names), min_size=1, unique=True)),
         keep_gradients=draw(st.booleans()),
+        recompute=draw(st.booleans()),
     )
     rows = draw(st.integers(1, batch))
     given_steps = draw(st.just(steps) | st.integers(1, steps))

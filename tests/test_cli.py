@@ -359,6 +359,22 @@ TRAIN_OPTIONS = {
         "build: train names '9.*', but no parameter is called so; there are 0.weight_ih, "
         "0.weight_hh, 0.bias, 1.weight, 1.bias",
     ),
+    "adapters": (
+        ["--adapters", "0.weight_hh"],
+        "--adapters is '0.weight_hh'; give a matrix and a rank, such as 0.weight_hh=4",
+    ),
+    "adapters by a word": (
+        ["--adapters", "0.weight_hh=four"],
+        "--adapters is '0.weight_hh=four'; give a matrix and a rank, such as 0.weight_hh=4",
+    ),
+    "adapters twice": (
+        ["--adapters", "0.weight_hh=1", "--adapters", "0.weight_hh=2"],
+        "--adapters gives 0.weight_hh two ranks, 1 and 2",
+    ),
+    "adapters of nothing": (
+        ["--adapters", "9.weight=1"],
+        "adapters: no parameter is called '9.weight'; there are 0.weight_ih, 0.weight_hh, 1.weight",
+    ),
     "seed": (["--seed", "-1"], "seed is -1; it must be a whole number of at least 0"),
     "large seed": (
         ["--seed", str(2**32)],
@@ -730,6 +746,12 @@ def test_checkpoints_that_cannot_be_resumed(fptt_cli, refused, good, bad, tmp_pa
         (["--loss", "auxiliary"], "loss is <...>Last<...>, here it is <...>Auxiliary<...>"),
         (["--clip", 2], "clip is 1.0, here it is 2.0"),
         (["--train-only", "1.*"], "train is ['*'], here it is ['1.*']"),
+        (["--recompute"], "recompute is False, here it is True"),
+        (
+            ["--adapters", "0.weight_hh=1"],
+            "net is LSTM(2, 4) - Linear(4, 3), here it is LSTM(2, 4) - Linear(4, 3), changed "
+            "0.weight_hh by rank 1",
+        ),
     ]:
         refused(other, *again, *options, file=checkpoint, what=what)
     refused(
@@ -879,6 +901,41 @@ def test_json_of_plan(fptt_json):
     seeds = fptt_json("plan", "--seeds-configuration")
     assert set(seeds) == set(comparison)
     assert seeds["memory"] == [vars(r) for r in planning.seeds_memory(planning.seeds_program())]
+
+
+def test_the_plan_shows_both_where_gates_are_computed_again(fptt_json, fptt_cli):
+    options = ["plan", "--steps", 28, "--hidden", 8, "--batch", 5, "--parts", "1,4", "--recompute"]
+    rows = fptt_json(*options)
+    assert [(row["parts"], row["recompute"]) for row in rows] == [
+        *[(1, False), (1, True), (4, False), (4, True)],
+    ]
+    net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 10)])
+    for row in rows:
+        program = fptt.build(
+            net, fptt.FPTT(parts=row["parts"]), steps=28, batch=5, recompute=row["recompute"]
+        )
+        assert row["arena_bytes"] == program.memory().arena_bytes
+    out, _ = fptt_cli(*options)
+    lines = cells_of(out)
+    assert ["K=1", "K=1", "K=4", "K=4"] in lines
+    assert ["category", "recompute", "recompute"] in lines
+
+
+def test_the_plan_of_adapters(fptt_json, fptt_cli):
+    options = ["plan", "--steps", 28, "--hidden", 8, "--train-only", "1.*"]
+    (row,) = fptt_json(*options, "--adapters", "*.weight_hh=2", "--adapters", "1.weight=1")
+    net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 10)])
+    program = fptt.build(
+        net.adapted({"0.weight_hh": 2, "1.weight": 1}),
+        fptt.FPTT(parts=28),
+        steps=28,
+        batch=4,
+        train=["1.*"],
+    )
+    assert row["memory_bytes"]["parameter"] == program.memory().categories["parameter"]
+    assert row["total_bytes"] == program.memory().total_bytes
+    out, _ = fptt_cli(*options, "--adapters", "0.weight_hh=2")
+    assert out.startswith("LSTM(1, 8) - Linear(8, 10), changed 0.weight_hh by rank 2, T=28")
 
 
 # --- plan in words ----------
@@ -1124,6 +1181,9 @@ def test_options_reach_the_program(fptt_json, good, monkeypatch):
     assert (program.dtype, program.activation_dtype) == ("float32", "bfloat16")
     fptt_json(*base, "--rule", "bptt")
     assert built.pop().rule == fptt.BPTT()
+    fptt_json(*base, "--recompute", "--adapters", "0.weight_hh=1", "--adapters", "1.weight=1")
+    program = built.pop()
+    assert program.recompute and program.net.adapters == {"0.weight_hh": 1, "1.weight": 1}
     fptt_json(*base, "--no-regularise")
     assert built.pop().rule == fptt.FPTT(parts=4, regularise=False)
 

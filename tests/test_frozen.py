@@ -43,7 +43,7 @@ def test_what_trains_has_the_gradient_that_it_has_when_all_train(stack, loss, le
     everything = trainer_(layers, loss, ("*",)).part_gradients(x, y, lengths)
     names = list(fptt_network(layers).parameters)
     choices = [(f"{index}.*",) for index in sorted({name.split(".")[0] for name in names})]
-    for train in [*choices, ("*bias*",), ("*weight*",)]:
+    for train in [*choices, ("*bias*",), ("*weight*",), ("*weight_hh",)]:
         if not any(name in names for name in fnmatch_all(names, train)):
             continue
         found = trainer_(layers, loss, train).part_gradients(x, y, lengths)

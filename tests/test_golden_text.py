@@ -60,12 +60,27 @@ def dropout_auxiliary_clip():
     )
 
 
+def recompute_adapters():
+    net = fptt.Network([fptt.LSTM(3, 5), fptt.Linear(5, 4)])
+    return fptt.build(
+        net,
+        fptt.FPTT(parts=2),
+        fptt.SGD(lr=0.01),
+        steps=7,
+        batch=1,
+        train=["1.*"],
+        adapters={"0.weight_hh": 2},
+        recompute=True,
+    )
+
+
 PROGRAMS = [
     lstm_fptt,
     stack_tbptt_adam_clip,
     embedding_gru_bfloat16,
     frozen_body,
     dropout_auxiliary_clip,
+    recompute_adapters,
 ]
 
 

@@ -430,6 +430,20 @@ def test_kept():
     )
 
 
+def test_kept_after_the_loop():
+    """Where gates are computed again, what the loop leaves is that of the first step alone."""
+    program = program_([fptt.LSTM(3, 5)], recompute=True, train=("0.weight_hh",))
+    gates, bias = program.buffers["0.gates"].whole, program.buffers["0.bias"].whole
+    state = program.buffers["0.dh"].whole
+    product = Op("affine", (state, program.buffers["0.weight_hh"].whole, bias, None), (gates,))
+    broken = change(program, "update", 0, lambda op: [op, product])
+    found = "update: affine(0.dh, 0.weight_hh, 0.bias, none) -> 0.gates"
+    assert_broken(broken, "kept", found, "a value of every step", "0.dh")
+    # what is written anew after the loop may be read
+    fresh = Op("fill", (), (state,), {"value": 0.0})
+    verify(change(program, "update", 0, lambda op: [op, fresh, product]))
+
+
 def test_trained_once():
     names = ["0.bias", "0.weight_hh", "0.weight_ih"]
     expected = f"one update of each row of {names}"

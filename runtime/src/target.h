@@ -37,7 +37,8 @@
 #define FPTT_JOIN(name, suffix) FPTT_JOIN_(name, suffix)
 #define FPTT_KERNEL(name) FPTT_JOIN(name, FPTT_SUFFIX)
 #else
-#define FPTT_KERNEL(name) fptt_##name
+#define FPTT_PLAIN_(name) fptt_##name
+#define FPTT_KERNEL(name) FPTT_PLAIN_(name)
 #endif
 
 #define FPTT_KERNEL_PROTOTYPE(result, name, arguments) result FPTT_KERNEL(name) arguments;
@@ -48,12 +49,20 @@ FPTT_KERNEL_LIST(FPTT_KERNEL_PROTOTYPE)
  * start at element `offset`, along g. Answers with the largest |new value|, as bits. */
 uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, size_t offset,
                             const fptt_update_rule *rule, fptt_step step);
+#if FPTT_APPLY_ELSEWHERE /* see updates.c */
+uint32_t FPTT_KERNEL(apply_scalar)(size_t n, const float *g, const fptt_learned *at, size_t offset,
+                                   const fptt_update_rule *rule, fptt_step step);
+#endif
 
 #define FPTT_INLINE static inline __attribute__((always_inline))
 
 #if defined(__clang__)
 #define FPTT_UNROLL
+#if FPTT_LANES > 1
 #define FPTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#else
+#define FPTT_INDEPENDENT /* it would warn that there are no vectors */
+#endif
 #else
 /* before a loop of few, known turns over registers */
 #define FPTT_UNROLL _Pragma("GCC unroll 8")

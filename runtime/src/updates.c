@@ -70,8 +70,15 @@ FPTT_INLINE uint32_t apply_loop(const fptt_optimizer optimizer, const int wrappe
   return largest;
 }
 
-uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, size_t offset,
-                            const fptt_update_rule *rule, fptt_step step) {
+#if FPTT_APPLY_ELSEWHERE /* a build with an apply for vectors, which calls this one for the rest */
+#define FPTT_APPLY_NAME apply_scalar
+#else
+#define FPTT_APPLY_NAME apply
+#endif
+
+uint32_t FPTT_KERNEL(FPTT_APPLY_NAME)(size_t n, const float *g, const fptt_learned *at,
+                                      size_t offset, const fptt_update_rule *rule,
+                                      fptt_step step) {
   fptt_parameter *theta = (fptt_parameter *)at->theta + offset;
   fptt_parameter *lambda = at->lambda ? (fptt_parameter *)at->lambda + offset : NULL;
   fptt_parameter *mean = at->mean ? (fptt_parameter *)at->mean + offset : NULL;

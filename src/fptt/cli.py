@@ -109,6 +109,8 @@ def train(
     activation_dtype: given.ActivationDtype = None,
     rounding: given.Rounding = "nearest",
     train_only: given.TrainOnly = None,
+    adapters: given.Adapters = None,
+    recompute: given.Recompute = False,
     seed: given.TrainSeed = 0,
     backend: given.BackendName = None,
     threads: given.TrainThreads = 1,
@@ -165,7 +167,10 @@ def train(
         rounding=rounding,
         clip=clip,
         train=tuple(train_only or ("*",)),
+        adapters=given.ranks(adapters),
+        recompute=recompute,
     )
+    net = program.net
     notes.print(
         f"{the_task.description}\n{net}, {rule} with K={k}, "
         f"{program.memory().arena_bytes:,} bytes to train, "
@@ -288,6 +293,8 @@ def plan(
     dtype: given.Dtype = "float32",
     activation_dtype: given.ActivationDtype = None,
     train_only: given.TrainOnly = None,
+    adapters: given.Adapters = None,
+    recompute: given.PlanRecompute = False,
     seeds_configuration: given.SeedsConfiguration = False,
     program: given.Program = False,
     as_json: given.Json = False,
@@ -299,7 +306,8 @@ def plan(
     back, MatMul-2 those of the forward pass, MatMul-3 weight gradients, Mat2Vec bias gradients, EWO
     element-wise work (basic: forward, combo: backward, SGD: the update).
 
-    JSON: a list of {rule, parts, part_steps, memory_bytes, arena_bytes, total_bytes, work}; with
+    JSON: a list of {rule, parts, part_steps, recompute, memory_bytes, arena_bytes, total_bytes,
+    work}; with
     --seeds-configuration {memory: [..], work: [..]}.
     """
     from fptt import planning, runs
@@ -355,17 +363,20 @@ def plan(
             dtype=dtype,
             activation_dtype=activation_dtype,
             train=tuple(train_only or ("*",)),
+            adapters=given.ranks(adapters),
+            recompute=again,
         )
         for name in rule.split(",")
         for k in (
             [1] if name == "bptt" and (parts is None or len(rule.split(",")) > 1) else several
         )
+        for again in ([False, True] if recompute else [False])
     ]
     rows = [planning.plan_row(one) for one in programs]
     if as_json:
         print_json([row.as_json() for row in rows])
         return
-    show(f"{net}, T={steps}, batch {batch}, {dtype}, {programs[0].optimizer}")
+    show(f"{programs[0].net}, T={steps}, batch {batch}, {dtype}, {programs[0].optimizer}")
     show(tables.memory_sweep(rows))
     show(tables.work_single(rows[0]) if len(rows) == 1 else tables.work_sweep(rows))
     if program:

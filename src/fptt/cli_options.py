@@ -79,6 +79,21 @@ TrainOnly = Annotated[
     list[str] | None,
     typer.Option(help="Pattern of parameters that train, such as '1.*'; may be repeated."),
 ]
+Recompute = Annotated[
+    bool,
+    typer.Option("--recompute", help="Keep no gates; the backward pass computes them again."),
+]
+PlanRecompute = Annotated[
+    bool,
+    typer.Option("--recompute", help="Beside each also what it costs to compute gates again."),
+]
+Adapters = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="MATRIX=RANK, such as '0.weight_hh=4' or '*.weight_hh=4': a low-rank change trains in "
+        "place of the matrix; may be repeated."
+    ),
+]
 TrainSeed = Annotated[int, typer.Option(help="Of weights, order and dropout.")]
 Out = Annotated[Path | None, typer.Option(help="Write the trained model here (safetensors).")]
 Checkpoint = Annotated[
@@ -198,6 +213,20 @@ def without_effect(context: typer.Context, because: str, names: Iterable[str]) -
             raise InputError(
                 f"--{name.replace('_', '-')} has no effect with {because}; leave it out"
             )
+
+
+def ranks(pairs: list[str] | None) -> dict[str, int] | None:
+    """Reads ["0.weight_hh=4"]; None if nothing was given."""
+    found: dict[str, int] = {}
+    for pair in pairs or ():
+        name, _, rank = pair.partition("=")
+        if not name or not rank.isdecimal() or not rank.isascii():
+            raise InputError(
+                f"--adapters is {pair!r}; give a matrix and a rank, such as 0.weight_hh=4"
+            )
+        if found.setdefault(name, int(rank)) != int(rank):
+            raise InputError(f"--adapters gives {name} two ranks, {found[name]} and {rank}")
+    return found or None
 
 
 def number_list(text: str, option: str = "--parts") -> list[int]:

@@ -23,6 +23,7 @@ class PlanRow:
         rule: "FPTT", "TBPTT" or "BPTT".
         parts: K.
         part_steps: steps of the longest part.
+        recompute: whether the backward pass computes gates again.
         memory_bytes: by category (see `fptt.program.plan.Memory`), with "shared" (negative) and
             "alignment", so that all of them add up to total_bytes.
         arena_bytes, total_bytes: what must be provided.
@@ -32,17 +33,19 @@ class PlanRow:
     rule: str
     parts: int
     part_steps: int
+    recompute: bool
     memory_bytes: Mapping[str, int]
     arena_bytes: int
     total_bytes: int
     work: Mapping[str, Work]
 
     def as_json(self) -> dict[str, Any]:
-        """Plain data: rule, parts, part_steps, memory_bytes, arena_bytes, total_bytes, work."""
+        """Plain data: the attributes by their names."""
         return {
             "rule": self.rule,
             "parts": self.parts,
             "part_steps": self.part_steps,
+            "recompute": self.recompute,
             "memory_bytes": dict(self.memory_bytes),
             "arena_bytes": self.arena_bytes,
             "total_bytes": self.total_bytes,
@@ -66,6 +69,7 @@ def plan_row(program: Program) -> PlanRow:
         rule=type(program.rule).__name__,
         parts=program.rule.parts,
         part_steps=program.part_steps,
+        recompute=program.recompute,
         memory_bytes={
             **memory.categories,
             "shared": -memory.shared_bytes,

@@ -167,7 +167,8 @@ def program_for(
         net, rule, optimizer: as in `fptt.build`.
         batch: rows; contiguous text has its own number of streams instead.
         loss: "auxiliary" instead of the task's "last".
-        options: dtype, activation_dtype, rounding, clip, train, as in `fptt.build`.
+        options: dtype, activation_dtype, rounding, clip, train, adapters, recompute, as in
+            `fptt.build`.
     """
     if loss is not None and (loss == "every_step") != (task.loss == "every_step"):
         raise InputError(f"task {task.name} has loss {task.loss!r}, which cannot be {loss!r}")

@@ -94,6 +94,14 @@ class Trainer:
         """Copies of all parameters by name, in PyTorch's shapes."""
         return {name: self.backend.read(name) for name in self.program.net.parameters}
 
+    def merged_parameters(self) -> dict[str, Array]:
+        """Copies of the parameters of the network without adapters that computes the same.
+
+        Of a matrix with an adapter it is W + up down, under the name of W, computed in double
+        precision and rounded once; the others are as in `parameters`.
+        """
+        return self.program.net.merged(self.parameters())
+
     def load_parameters(self, values: Mapping[str, ArrayLike]) -> None:
         """Sets all parameters and starts learning anew.
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, take_sizes
+from fptt.nets.layer import Layout, Parameter, Part, Recurrent, check_fit, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -22,8 +22,9 @@ class GRU(Recurrent):
         h_t  = (1 - z) n + z h_{t-1}
 
     Because r multiplies the recurrent half of n, the two biases of n are not interchangeable, and
-    both are kept. Kept per step and sample: r, z, n, q and h (5 H numbers); in the backward pass
-    the places of r, z, n, q take the gradients of the four sums.
+    both are kept. Kept per step and sample: r, z, n, q and h (5 H numbers), or h alone where the
+    gates are computed again; in the backward pass the places of r, z, n, q take the gradients of
+    the four sums.
 
     Args:
         inputs: I, features per step.
@@ -59,9 +60,8 @@ class GRU(Recurrent):
         check_fit(f"GRU({self.inputs}, {self.hidden})", self.inputs, inputs)
         return self.hidden
 
-    def allocate(self, e: Layout) -> None:
-        e.history("gates", 4 * self.hidden)
-        self.state(e)
+    def gates(self, e: Layout) -> Buffer:
+        return e.gates("gates", 4 * self.hidden)
 
     def state(self, e: Layout) -> tuple[Buffer, ...]:
         return (e.history("h", self.hidden, carried=True),)
@@ -73,7 +73,7 @@ class GRU(Recurrent):
 
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
         h_size = self.hidden
-        gates = e.history("gates", 4 * h_size).at(0)
+        gates = self.gates(e).at(0)
         rzn, rz, q = (
             gates.cols(0, 3 * h_size),
             gates.cols(0, 2 * h_size),
@@ -87,6 +87,7 @@ class GRU(Recurrent):
         )
         e.emit("affine", [h.at(before), weight_rz, bias_rz, rz], [rz])
         e.emit("affine", [h.at(before), weight_n, bias_n, None], [q])
+        self.forward_adapters(e, x, h.at(before))
         e.emit("gru_forward", [gates, h.at(before)], [gates, h.at(0)])
 
     def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
@@ -94,7 +95,7 @@ class GRU(Recurrent):
 
     def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
         h_size = self.hidden
-        gates = e.history("gates", 4 * h_size).at(0)
+        gates = self.gates(e).at(0)
         (h,) = self.state(e)
         dh = self.gradient_state(e)[0].whole
         weight_rz, weight_n = self._halves(e, "weight_hh")
@@ -106,23 +107,16 @@ class GRU(Recurrent):
         d_rz, d_q = gates.cols(0, 2 * h_size), gates.cols(3 * h_size, 4 * h_size)
         e.emit("product", [d_rz, weight_rz, dh], [dh], after_first=True)
         e.emit("product", [d_q, weight_n, dh], [dh], after_first=True)
+        self.backward_adapters(e, dx)
 
-    def parameter_gradients(self, e: Layout, x: Ref) -> None:
+    def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         h_size = self.hidden
-        da = e.history("gates", 4 * h_size).all()
-        d_rzn, d_rz, d_q = (
-            da.cols(0, 3 * h_size),
-            da.cols(0, 2 * h_size),
-            da.cols(3 * h_size, 4 * h_size),
-        )
-        (h,) = self.state(e)
-        if gradient := e.gradient("weight_ih"):
-            e.emit("weight_gradient", [d_rzn, x, None], [gradient.whole])
-        if gradient := e.gradient("weight_hh"):
-            for rows, d in (((0, 2 * h_size), d_rz), ((2 * h_size, 3 * h_size), d_q)):
-                e.emit("weight_gradient", [d, h.all(-1), None], [gradient.whole.rows(*rows)])
-        if gradient := e.gradient("bias_ih"):
-            e.emit("bias_gradient", [d_rzn, None], [gradient.whole])
-        if gradient := e.gradient("bias_hh"):
-            for rows, d in (((0, 2 * h_size), d_rz), ((2 * h_size, 3 * h_size), d_q)):
-                e.emit("bias_gradient", [d, None], [gradient.whole.rows(*rows)])
+        rz, rzn = da.cols(0, 2 * h_size), da.cols(0, 3 * h_size)
+        q = da.cols(3 * h_size, 4 * h_size)
+        recurrent: Sequence[Part] = [((0, 2 * h_size), rz), ((2 * h_size, 3 * h_size), q)]
+        return {
+            "weight_ih": [(None, rzn)],
+            "weight_hh": recurrent,
+            "bias_ih": [(None, rzn)],
+            "bias_hh": recurrent,
+        }

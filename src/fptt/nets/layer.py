@@ -4,7 +4,8 @@ A layer says which parameters it has and writes its own forward and backward ope
 program through a `Layout`, which hands out buffers and takes operations. It knows nothing of who
 runs the program. There are two kinds:
 
-- `Recurrent` layers run inside the loop over the steps of a part and keep histories.
+- `Recurrent` layers run inside the loop over the steps of a part and keep histories. What they can
+  compute again from h and the input (the gates) they need not keep: see `Layout.recomputes`.
 - `FeedForward` layers work on rows: one step (`x.at(0)`), all steps of a part (`x.all()`), or each
   row's last step (`x.last()`). The same three methods serve all places.
 """
@@ -23,6 +24,7 @@ from fptt.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fptt.nets.adapters import Adapter
     from fptt.program.ir import Buffer, Ref
 
 Array = NDArray[Any]
@@ -84,8 +86,24 @@ class Layout(Protocol):
     def history(self, name: str, width: int, *, carried: bool = False) -> Buffer:
         """A buffer [steps, batch, width]; with `carried`, a slot before the first step."""
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether the backward loop computes the layer's gates again instead of finding them."""
+
+    def gates(self, name: str, width: int) -> Buffer:
+        """A history, or where the layer recomputes a scratch buffer for the present step."""
+
     def rows(self, name: str, width: int) -> Buffer:
         """A scratch buffer [batch, width]."""
+
+    def like(self, name: str, width: int, other: Ref) -> Ref:
+        """A buffer of the same rows and steps as another one's, seen in the same way."""
+
+    def output_like(self, name: str, width: int, *, in_loop: bool) -> Ref:
+        """The same for the layer's own output, seen from the loop over the steps or from after."""
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The low-rank change of the layer's own matrix, or None if it has none."""
 
     def emit(
         self,
@@ -115,6 +133,8 @@ class Layer:
     adds_gradients: ClassVar[bool] = False
     #: takes random numbers in training
     random: ClassVar[bool] = False
+    #: matrices that a low-rank adapter may change
+    adaptable: ClassVar[tuple[str, ...]] = ()
 
     def parameters(self) -> Mapping[str, Parameter]:
         """The layer's parameters by name, in the order in which they are drawn and stored."""
@@ -141,13 +161,23 @@ class FeedForward(Layer):
 
 
 class Recurrent(Layer):
-    """A layer whose state (h, and whatever else) goes on from step to step."""
+    """A layer whose state (h, and whatever else) goes on from step to step.
+
+    The sums before the gates' functions, then the gates, then the gradients da of the sums lie in
+    one place: a history, or, where the layer recomputes, one step.
+    """
 
     recurrent = True
     hidden: int
+    adaptable = ("weight_ih", "weight_hh")
 
     def allocate(self, e: Layout) -> None:
         """Asks for the histories that the backward pass needs."""
+        self.gates(e)
+        self.state(e)
+
+    def gates(self, e: Layout) -> Buffer:
+        """The place of the sums, the gates and da."""
         raise NotImplementedError
 
     def state(self, e: Layout) -> tuple[Buffer, ...]:
@@ -162,13 +192,100 @@ class Recurrent(Layer):
         """Gradients that go on from step to step backwards, that of h first."""
         raise NotImplementedError
 
+    def recompute_step(self, e: Layout, x: Ref) -> None:
+        """In the backward loop, before `backward_step`: what was not kept of the forward step.
+
+        The state is written once more with the same bits, from the same operands.
+        """
+        self.forward_step(e, x, before=-1)
+
     def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
         """One step back; dx, if wanted, becomes (start or 0) + the gradient of the input."""
         raise NotImplementedError
 
-    def parameter_gradients(self, e: Layout, x: Ref) -> None:
-        """After the reverse loop: the gradients of the parameters as products over all steps."""
+    def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
+        """For every parameter, its rows and the columns of da that are the sums of these rows."""
         raise NotImplementedError
+
+    def forward_adapters(self, e: Layout, x: Ref, h: Ref) -> None:
+        """In a forward step: adds what adapters change to the sums."""
+        sums = self.sums(self.gates(e).at(0))
+        for name, source in (("weight_ih", x), ("weight_hh", h)):
+            if adapter := e.adapter(name):
+                adapter.forward(e, source, adapter.z(e).at(0), sums[name])
+
+    def backward_adapters(self, e: Layout, dx: Ref | None) -> None:
+        """In a backward step, when da is there: adds what comes through adapters to dx and dh."""
+        sums = self.sums(self.gates(e).at(0))
+        if adapter := e.adapter("weight_ih"):
+            adapter.between(e, sums["weight_ih"], adapter.dz(e).at(0))
+            if dx is not None:
+                adapter.below(e, adapter.dz(e).at(0), dx)
+        if adapter := e.adapter("weight_hh"):
+            adapter.between(e, sums["weight_hh"], adapter.dz(e).at(0))
+            dh = self.gradient_state(e)[0].whole
+            adapter.below(e, adapter.dz(e).at(0), dh, after_first=True)
+
+    def step_gradients(self, e: Layout, x: Ref) -> None:
+        """In the backward loop, after `backward_step`: adds what only this step has of da."""
+        sums = self.sums(self.gates(e).at(0))
+        sources = {"weight_ih": x, "weight_hh": self.state(e)[0].at(-1)}
+        for name, parts in sums.items():
+            emit_gradients(e, name, parts, sources.get(name), add=True)
+        for name, source in sources.items():
+            if adapter := e.adapter(name):
+                emit_gradients(e, f"{name}.up", sums[name], adapter.z(e).at(0), add=True)
+                if not adapter.late:
+                    dz: list[Part] = [(None, adapter.dz(e).at(0))]
+                    emit_gradients(e, f"{name}.down", dz, source, add=True)
+
+    def parameter_gradients(self, e: Layout, x: Ref) -> None:
+        """After the reverse loop: the gradients that are left, as products over all steps."""
+        sources = {"weight_ih": x, "weight_hh": self.state(e)[0].all(-1)}
+        if not e.recomputes:
+            sums = self.sums(self.gates(e).all())
+            for name, parts in sums.items():
+                emit_gradients(e, name, parts, sources.get(name), add=False)
+            for name in sources:
+                if adapter := e.adapter(name):
+                    emit_gradients(e, f"{name}.up", sums[name], adapter.z(e).all(), add=False)
+        for name, source in sources.items():
+            if (adapter := e.adapter(name)) and adapter.late:
+                dz: list[Part] = [(None, adapter.dz(e).all())]
+                emit_gradients(e, f"{name}.down", dz, source, add=False)
+
+
+#: rows of a parameter (None for all), and the gradient of the sums that these rows make
+Part = tuple[tuple[int, int] | None, "Ref"]
+
+
+def rows_of(tensor: Buffer, rows: tuple[int, int] | None) -> Ref:
+    """These rows of a parameter or gradient, or all of it."""
+    return tensor.whole.rows(*rows) if rows else tensor.whole
+
+
+def emit_gradients(
+    e: Layout, name: str, parts: Sequence[Part], x: Ref | None, *, add: bool
+) -> None:
+    """Writes the gradient of a parameter, or adds to it; nothing if it does not train.
+
+    Args:
+        e: the layer's view of the program.
+        name: the layer's name of the parameter.
+        parts: its rows, and the gradient dy of the sums that these rows make.
+        x: what the rows were multiplied with: the gradient is dy^T x; None for a bias, where it is
+            the sum of the rows of dy.
+        add: whether to add to what is there.
+    """
+    gradient = e.gradient(name)
+    for rows, dy in parts if gradient else ():
+        assert gradient is not None
+        out = rows_of(gradient, rows)
+        start = out if add else None
+        if x is None:
+            e.emit("bias_gradient", [dy, start], [out])
+        else:
+            e.emit("weight_gradient", [dy, x, start], [out])
 
 
 def check_size(owner: str, name: str, value: object) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import FeedForward, Layout, Parameter, check_fit, take_sizes
+from fptt.nets.layer import FeedForward, Layout, Parameter, check_fit, emit_gradients, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Ref
@@ -32,6 +32,7 @@ class Linear(FeedForward):
 
     inputs: int
     outputs: int
+    adaptable = ("weight",)
 
     def __post_init__(self) -> None:
         take_sizes(self, "inputs", "outputs")
@@ -49,14 +50,20 @@ class Linear(FeedForward):
 
     def forward(self, e: Layout, x: Ref, y: Ref, *, training: bool) -> None:
         e.emit("affine", [x, e.parameter("weight").whole, e.parameter("bias").whole, None], [y])
+        if adapter := e.adapter("weight"):
+            adapter.forward(e, x, e.like("weight.z", adapter.rank, y), [(None, y)])
 
     def parameter_gradients(self, e: Layout, x: Ref, dy: Ref, *, accumulate: bool) -> None:
-        if gradient := e.gradient("weight"):
-            e.emit(
-                "weight_gradient", [dy, x, gradient.whole if accumulate else None], [gradient.whole]
-            )
-        if gradient := e.gradient("bias"):
-            e.emit("bias_gradient", [dy, gradient.whole if accumulate else None], [gradient.whole])
+        emit_gradients(e, "weight", [(None, dy)], x, add=accumulate)
+        emit_gradients(e, "bias", [(None, dy)], None, add=accumulate)
+        if adapter := e.adapter("weight"):
+            z = e.output_like("weight.z", adapter.rank, in_loop=accumulate)
+            dz = e.like("weight.dz", adapter.rank, dy)
+            adapter.between(e, [(None, dy)], dz)
+            emit_gradients(e, "weight.up", [(None, dy)], z, add=accumulate)
+            emit_gradients(e, "weight.down", [(None, dz)], x, add=accumulate)
 
     def input_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref, start: Ref | None) -> None:
         e.emit("product", [dy, e.parameter("weight").whole, start], [dx])
+        if adapter := e.adapter("weight"):
+            adapter.below(e, e.like("weight.dz", adapter.rank, dy), dx)

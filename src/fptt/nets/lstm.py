@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, take_sizes
+from fptt.nets.layer import Layout, Parameter, Part, Recurrent, check_fit, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -20,8 +20,9 @@ class LSTM(Recurrent):
         i, f, o = sigmoid(a_i, a_f, a_o),   g = tanh(a_g)
         c_t = f c_{t-1} + i g,   h_t = o tanh(c_t)
 
-    Kept for the backward pass, per step and sample: the four gates, c and h (6 H numbers).
-    tanh(c) is computed again, and the gates' memory then takes the gradient of a.
+    Kept for the backward pass, per step and sample: the four gates, c and h (6 H numbers); c and h
+    (2 H) where the gates are computed again. tanh(c) always is, and the gates' memory then takes
+    the gradient of a.
 
     Args:
         inputs: I, features per step.
@@ -56,9 +57,8 @@ class LSTM(Recurrent):
         check_fit(f"LSTM({self.inputs}, {self.hidden})", self.inputs, inputs)
         return self.hidden
 
-    def allocate(self, e: Layout) -> None:
-        e.history("gates", 4 * self.hidden)
-        self.state(e)
+    def gates(self, e: Layout) -> Buffer:
+        return e.gates("gates", 4 * self.hidden)
 
     def state(self, e: Layout) -> tuple[Buffer, ...]:
         return (
@@ -67,7 +67,7 @@ class LSTM(Recurrent):
         )
 
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
-        gates = e.history("gates", 4 * self.hidden).at(0)
+        gates = self.gates(e).at(0)
         h, c = self.state(e)
         weight_ih, weight_hh, bias = map(e.parameter, ("weight_ih", "weight_hh", "bias"))
         e.emit(
@@ -75,13 +75,14 @@ class LSTM(Recurrent):
             [x, weight_ih.whole, h.at(before), weight_hh.whole, bias.whole, None],
             [gates],
         )
+        self.forward_adapters(e, x, h.at(before))
         e.emit("lstm_forward", [gates, c.at(before)], [gates, c.at(0), h.at(0)])
 
     def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
         return e.rows("dh", self.hidden), e.rows("dc", self.hidden)
 
     def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
-        gates = e.history("gates", 4 * self.hidden).at(0)
+        gates = self.gates(e).at(0)
         c = e.history("c", self.hidden, carried=True)
         dh, dc = (buffer.whole for buffer in self.gradient_state(e))
         e.emit("lstm_backward", [gates, c.at(-1), c.at(0), dh, dc], [gates, dc])
@@ -89,12 +90,7 @@ class LSTM(Recurrent):
             e.emit("product", [gates, e.parameter("weight_ih").whole, start], [dx])
         weight_hh = e.parameter("weight_hh").whole
         e.emit("product", [gates, weight_hh, None], [dh], after_first=True)
+        self.backward_adapters(e, dx)
 
-    def parameter_gradients(self, e: Layout, x: Ref) -> None:
-        da = e.history("gates", 4 * self.hidden).all()
-        h_before = e.history("h", self.hidden, carried=True).all(-1)
-        for name, source in (("weight_ih", x), ("weight_hh", h_before)):
-            if gradient := e.gradient(name):
-                e.emit("weight_gradient", [da, source, None], [gradient.whole])
-        if gradient := e.gradient("bias"):
-            e.emit("bias_gradient", [da, None], [gradient.whole])
+    def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
+        return {name: [(None, da)] for name in ("weight_ih", "weight_hh", "bias")}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fptt.nets.layer import Layout, Parameter, Recurrent, check_fit, take_sizes
+from fptt.nets.layer import Layout, Parameter, Part, Recurrent, check_fit, take_sizes
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -18,7 +18,8 @@ class RNN(Recurrent):
 
         a_t = x_t W_ih^T + h_{t-1} W_hh^T + b,    h_t = tanh(a_t)
 
-    Kept per step and sample: h, and the place of a, which later takes its gradient (2 H numbers).
+    Kept per step and sample: h, and the place of a, which later takes its gradient (2 H numbers);
+    with `recompute` only h, for the backward step is written in h and needs no a.
 
     Args:
         inputs: I, features per step.
@@ -53,27 +54,33 @@ class RNN(Recurrent):
         check_fit(f"RNN({self.inputs}, {self.hidden})", self.inputs, inputs)
         return self.hidden
 
-    def allocate(self, e: Layout) -> None:
-        e.history("a", self.hidden)
-        self.state(e)
+    def gates(self, e: Layout) -> Buffer:
+        return e.gates("a", self.hidden)
 
     def state(self, e: Layout) -> tuple[Buffer, ...]:
         return (e.history("h", self.hidden, carried=True),)
 
+    def recompute_step(self, e: Layout, x: Ref) -> None:
+        """Only z of adapters: the backward step needs h and not a."""
+        for name, source in (("weight_ih", x), ("weight_hh", self.state(e)[0].at(-1))):
+            if adapter := e.adapter(name):
+                adapter.forward(e, source, adapter.z(e).at(0), ())
+
     def forward_step(self, e: Layout, x: Ref, *, before: int) -> None:
-        a = e.history("a", self.hidden).at(0)
+        a = self.gates(e).at(0)
         (h,) = self.state(e)
         weight_ih, weight_hh, bias = map(e.parameter, ("weight_ih", "weight_hh", "bias"))
         e.emit(
             "affine_sum", [x, weight_ih.whole, h.at(before), weight_hh.whole, bias.whole, None], [a]
         )
+        self.forward_adapters(e, x, h.at(before))
         e.emit("rnn_forward", [a], [h.at(0)])
 
     def gradient_state(self, e: Layout) -> tuple[Buffer, ...]:
         return (e.rows("dh", self.hidden),)
 
     def backward_step(self, e: Layout, dx: Ref | None, start: Ref | None) -> None:
-        a = e.history("a", self.hidden).at(0)
+        a = self.gates(e).at(0)
         (h,) = self.state(e)
         dh = self.gradient_state(e)[0].whole
         e.emit("rnn_backward", [h.at(0), dh], [a])
@@ -81,12 +88,7 @@ class RNN(Recurrent):
             e.emit("product", [a, e.parameter("weight_ih").whole, start], [dx])
         weight_hh = e.parameter("weight_hh").whole
         e.emit("product", [a, weight_hh, None], [dh], after_first=True)
+        self.backward_adapters(e, dx)
 
-    def parameter_gradients(self, e: Layout, x: Ref) -> None:
-        da = e.history("a", self.hidden).all()
-        (h,) = self.state(e)
-        for name, source in (("weight_ih", x), ("weight_hh", h.all(-1))):
-            if gradient := e.gradient(name):
-                e.emit("weight_gradient", [da, source, None], [gradient.whole])
-        if gradient := e.gradient("bias"):
-            e.emit("bias_gradient", [da, None], [gradient.whole])
+    def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
+        return {name: [(None, da)] for name in ("weight_ih", "weight_hh", "bias")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from fptt.checks import is_number
 from fptt.errors import InputError
@@ -35,6 +35,8 @@ def build(
     train: Sequence[str] = ("*",),
     keep_gradients: bool = False,
     rounding: str = "nearest",
+    recompute: bool = False,
+    adapters: Mapping[str, int] | None = None,
 ) -> Program:
     """Builds and verifies the training program of a network under a rule.
 
@@ -50,13 +52,27 @@ def build(
         activation_dtype: of inputs, activations and carried state; dtype by default.
         clip: largest global norm of the update direction d, or None.
         train: shell-style patterns of the parameters that train, such as ("1.*",) for the second
-            layer only; the others are constant and cost no gradient, lambda or running mean.
+            layer only, ("*.bias*",) for biases or ("0.weight_hh",) for recurrent weights; the
+            others are constant and cost no gradient, lambda or running mean.
         keep_gradients: give every gradient memory of its own. Otherwise, and without `clip`, those
             that are products over all steps of a part are applied piece by piece as they are
             finished.
         rounding: "nearest", or with dtype="bfloat16" "stochastic": new parameters, lambda and
             running mean are rounded up or down at random (seeded, the same on every back end), the
             nearer the more likely. To nearest, small updates vanish.
+        recompute: recurrent layers keep their states, but not the gates; the backward pass
+            computes these again, step by step, with the same bits. What trains in such a layer then
+            needs memory for its gradient, which adds up step by step: less in all where
+            part steps x batch x gates is more than those parameters, more where it is not (`fptt
+            plan --recompute` shows both). In bfloat16 every step's addition is rounded: for parts
+            of hundreds of steps take dtype="float32" with activation_dtype="bfloat16". Parts of
+            one step stay as they are.
+        adapters: matrix (name or pattern, such as "0.weight_hh" or "*.weight_hh") -> rank r. The
+            matrix W stays as it is, and W + up down takes its place, where up [outputs, r] starts
+            at zero and down [r, inputs] is drawn uniformly within 1/sqrt(inputs). These two train,
+            as "0.weight_hh.up" and "0.weight_hh.down", whatever `train` says; gradient, lambda and
+            running mean exist only for them. For LSTM, GRU, RNN and Linear. A wildcard in `train`
+            passes over W. By default those that the network has already.
 
     Returns:
         The program; `print` shows it, `.memory()` and `.work()` count it, `Trainer` runs it.
@@ -70,6 +86,8 @@ def build(
         >>> program = build(net, fptt.FPTT(parts=7), fptt.SGD(lr=0.1), steps=28, batch=4)
         >>> program.part_steps
         4
+        >>> build(net, fptt.FPTT(parts=7), steps=28, train="1.*", adapters={"0.*_hh": 4}).trained
+        ('1.weight', '1.bias', '0.weight_hh.down', '0.weight_hh.up')
     """
     if not isinstance(net, Network):
         raise InputError(f"build: net is {net!r}; give a Network([...])")
@@ -99,6 +117,15 @@ def build(
             f'build: rounding="stochastic" is for dtype="bfloat16", and dtype is "{dtype}"; '
             "leave it out, or choose bfloat16"
         )
+    if adapters and net.adapters:
+        raise InputError(
+            f"build: the network has adapters already ({net}); leave adapters out, or merge them "
+            "into the weights first"
+        )
+    if adapters is not None and not net.adapters:
+        net = net.adapted(adapters)
+    if not isinstance(recompute, bool):
+        raise InputError(f"build: recompute is {recompute!r}; give True or False")
     schedule = as_schedule(loss)
     schedule.check(criterion)
 
@@ -109,6 +136,7 @@ def build(
         loss_in_place=schedule.in_place,
         keep_gradients=keep_gradients or clip is not None,
         stochastic=rounding == "stochastic",
+        recompute=recompute,
         steps=part_steps,
         batch=batch,
         dtype=dtype,
@@ -131,6 +159,7 @@ def build(
         tuple(train),
         keep_gradients,
         rounding,
+        recompute,
     )
 
 
@@ -193,6 +222,7 @@ def _finish(
     train: tuple[str, ...],
     keep_gradients: bool = False,
     rounding: str = "nearest",
+    recompute: bool = False,
 ) -> Program:
     program = Program(
         net=builder.net,
@@ -209,6 +239,7 @@ def _finish(
         train=train,
         keep_gradients=keep_gradients,
         rounding=rounding,
+        recompute=recompute,
         buffers=builder.buffers,
         routines=builder.routines,
         output=builder.values[-1],

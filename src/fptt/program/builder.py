@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import ClassVar
 
 from fptt.errors import InputError
+from fptt.nets.adapters import Adapter
 from fptt.nets.layer import FeedForward, Recurrent
 from fptt.nets.network import Network
 from fptt.program.ir import Buffer, Loop, Op, Ref, Role, Routine
@@ -99,15 +100,24 @@ class Builder:
 
     def _declare_parameters(self, train: Sequence[str]) -> list[tuple[str, Buffer, Buffer]]:
         names = self.net.parameters
+        changed = self.net.adapters
+        factors = {f"{name}.{factor}" for name in changed for factor in ("down", "up")}
         for pattern in train:
-            if not any(fnmatchcase(name, pattern) for name in names):
+            matching = {name for name in names if fnmatchcase(name, pattern)}
+            if not matching:
                 raise InputError(
                     f"build: train names {pattern!r}, but no parameter is called so; "
                     f"there are {', '.join(names)}"
                 )
+            if matching <= changed.keys():
+                raise InputError(
+                    f"build: train names {pattern!r}, which has an adapter, and what has one does "
+                    "not train itself; leave out one of the two"
+                )
         trained = []
         for name, parameter in names.items():
-            trains = any(fnmatchcase(name, pattern) for pattern in train)
+            named = any(fnmatchcase(name, pattern) for pattern in train)
+            trains = self.learns and (name in factors or (named and name not in changed))
             role = Role.PARAMETER if trains or not self.learns else Role.FROZEN
             theta = self.buffer(name, parameter.shape, role, transposed=parameter.transposed)
             if trains:
@@ -126,6 +136,22 @@ class Builder:
     def keeps_steps(self, index: int) -> bool:
         """Whether the values of layer `index` at all steps of a part will be needed."""
         return False
+
+    def recomputes(self, index: int) -> bool:
+        """Whether layer `index` keeps no gates, because the backward loop computes them again."""
+        return False
+
+    def adds_in_loop(self, name: str) -> bool:
+        """Whether the gradient of a parameter adds up step by step in the backward loop."""
+        return False
+
+    def adapter(self, index: int, name: str) -> Adapter | None:
+        """The low-rank change of a matrix of layer `index`, or None if it has none."""
+        full = f"{index}.{name}"
+        if full not in self.net.adapters:
+            return None
+        down, up = (self.buffers[f"{full}.{factor}"] for factor in ("down", "up"))
+        return Adapter(name, down, up, late=not self.adds_in_loop(down.name))
 
     def _declare_values(self) -> None:
         """The buffer of every layer's output; ReLU and Dropout work in place where they may."""

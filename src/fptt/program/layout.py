@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from fptt.program.ir import Buffer, Ref, Role
 
 if TYPE_CHECKING:
+    from fptt.nets.adapters import Adapter
     from fptt.program.builder import Builder
 
 
@@ -46,9 +47,38 @@ class LayerLayout:
             lead=int(carried),
         )
 
+    @property
+    def recomputes(self) -> bool:
+        """Whether the backward loop computes the layer's gates again."""
+        return self._builder.recomputes(self.index)
+
+    def gates(self, name: str, width: int) -> Buffer:
+        """A history, or where the layer recomputes a place for the present step."""
+        return self.rows(name, width) if self.recomputes else self.history(name, width)
+
     def rows(self, name: str, width: int) -> Buffer:
         """[batch, width]."""
         return self._builder.buffer(f"{self.index}.{name}", (width,), Role.SCRATCH, batch=True)
+
+    def like(self, name: str, width: int, other: Ref) -> Ref:
+        """A buffer of the same rows and steps as another one's, seen in the same way."""
+        steps = other.buffer.steps
+        buffer = self._builder.buffer(
+            f"{self.index}.{name}",
+            (width,),
+            Role.ACTIVATION if steps else Role.SCRATCH,
+            batch=True,
+            steps=steps,
+        )
+        return Ref(buffer, other.index, other.offset)
+
+    def output_like(self, name: str, width: int, *, in_loop: bool) -> Ref:
+        """The same for the layer's own output, seen from the loop over the steps or from after."""
+        return self.like(name, width, self._builder.value(self.index, in_loop=in_loop))
+
+    def adapter(self, name: str) -> Adapter | None:
+        """The low-rank change of the layer's own matrix."""
+        return self._builder.adapter(self.index, name)
 
     def emit(
         self,

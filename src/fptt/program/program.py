@@ -32,6 +32,7 @@ class Program:
         train: patterns of the parameters that train.
         keep_gradients: whether every gradient was asked to have memory of its own.
         rounding: "nearest" or "stochastic", of parameters, lambda and running mean.
+        recompute: whether the backward pass computes gates again.
         buffers: by name, in order of declaration.
         routines: by name.
         output: what the network puts out (logits, or regression outputs).
@@ -54,6 +55,7 @@ class Program:
     train: tuple[str, ...]
     keep_gradients: bool
     rounding: str
+    recompute: bool
     buffers: Mapping[str, Buffer] = field(repr=False)
     routines: Mapping[str, Routine] = field(repr=False)
     output: Buffer = field(repr=False)
@@ -90,6 +92,7 @@ class Program:
             train=self.train,
             keep_gradients=True,
             rounding=self.rounding,
+            recompute=self.recompute,
         )
 
     @cached_property

@@ -9,7 +9,7 @@ from typing import Any
 from fptt.nets.layer import FeedForward, Recurrent
 from fptt.nets.network import Network
 from fptt.program.builder import Builder
-from fptt.program.ir import Buffer, Ref, Role
+from fptt.program.ir import ITEM_BYTES, Buffer, Ref, Role
 from fptt.program.plan import TILE_COLUMNS, TILE_ROWS
 from fptt.rules.losses import Criterion, LossSchedule
 from fptt.rules.optimizers import Optimizer
@@ -47,8 +47,9 @@ class TrainingBuilder(Builder):
     """A builder that can go backwards; `fptt.rules.emitter.SourceEmitter` describes its use.
 
     Backwards it is the forward pass in reverse: the head at once, then one loop over the steps
-    through the body, then the recurrent layers' parameter gradients as products over all steps.
-    Below the lowest layer that trains nothing is computed.
+    through the body, then the recurrent layers' parameter gradients as products over all steps;
+    where gates are computed again, these add up inside the loop. Below the lowest layer that trains
+    nothing is computed.
     """
 
     learns = True
@@ -61,12 +62,14 @@ class TrainingBuilder(Builder):
         loss_in_place: bool,
         keep_gradients: bool,
         stochastic: bool,
+        recompute: bool,
         **options: Any,
     ) -> None:
         self._source = source
         self._loss_in_place = loss_in_place
         self._keep_gradients = keep_gradients
         self._stochastic = stochastic
+        self._recompute = recompute
         #: gradients that are applied as they are finished: name -> the products that make them up
         self._applied: dict[str, list[Product]] = {}
         super().__init__(net, **options)
@@ -83,15 +86,28 @@ class TrainingBuilder(Builder):
         feeds_gradient = self._source.keeps_steps and end == self.lowest < self.body_end
         return goes_backwards or feeds_gradient or (self.every_step and end == self.body_end)
 
+    def recomputes(self, index: int) -> bool:
+        # with one step there is nothing to save, and its gradients need no memory of their own
+        return self._recompute and self.net.layers[index].recurrent and self.part_steps > 1
+
+    def adds_in_loop(self, name: str) -> bool:
+        index, _, own = name.partition(".")
+        if not self.net.layers[int(index)].recurrent:
+            return self.net.layers[int(index)].adds_gradients or int(index) < self.body_end
+        if not self.recomputes(int(index)) or not own.endswith(".down"):
+            return self.recomputes(int(index))
+        # dz at all steps, or its product in one step: whichever is smaller
+        rank, inputs = self.net.parameters[name].shape
+        history = self.batch * self.part_steps * rank * ITEM_BYTES[self.activation_dtype]
+        return history > rank * inputs * ITEM_BYTES[self.dtype]
+
     # -- gradients that are never in memory as a whole ---------------------------------------
 
     def gradient_of(self, theta: Buffer) -> Buffer:
-        index = int(theta.name.split(".")[0])
-        layer = self.net.layers[index]
         # a product over all rows after the reverse loop can wait for the update; a gradient that
         # adds up inside the loop, or that others must see first, cannot
-        late = layer.recurrent or (index >= self.body_end and not layer.adds_gradients)
-        if self._keep_gradients or not late or not self._source.keeps_steps:
+        late = not self.adds_in_loop(theta.name) and self._source.keeps_steps
+        if self._keep_gradients or not late:
             return super().gradient_of(theta)
         self._applied[f"grad/{theta.name}"] = []
         return Buffer(
@@ -217,12 +233,11 @@ class TrainingBuilder(Builder):
                 written = index == self.body_end - 1 and not self.every_step
                 for buffer in layer.gradient_state(e)[1 if written else 0 :]:
                     self.emit("fill", [], [buffer.whole], value=0.0)
-            else:
-                self._zero_own_gradients(index)
+            self._zero_own_gradients(index)
 
     def _zero_own_gradients(self, index: int) -> None:
-        for name in self.net.layers[index].parameters():
-            if gradient := self.layouts[index].gradient(name):
+        for name, gradient in self.gradients.items():
+            if name.startswith(f"{index}.") and self.adds_in_loop(name):
                 self.emit("fill", [], [gradient.whole], value=0.0)
 
     def backward_head(self) -> None:
@@ -266,7 +281,12 @@ class TrainingBuilder(Builder):
             layer, e = self.net.layers[index], self.layouts[index]
             dx, start = self._below(index)
             if isinstance(layer, Recurrent):
+                x = self.value(index - 1, in_loop=True)
+                if e.recomputes:
+                    layer.recompute_step(e, x)
                 layer.backward_step(e, dx, start)
+                if e.recomputes:
+                    layer.step_gradients(e, x)
                 continue
             assert isinstance(layer, FeedForward)
             dy = self._step_gradient(index).whole
@@ -289,7 +309,7 @@ class TrainingBuilder(Builder):
         return self._step_gradient(index - 1).whole, None
 
     def recurrent_gradients(self) -> None:
-        """The parameter gradients of recurrent layers, as products over all steps."""
+        """The parameter gradients of recurrent layers that did not add up in the loop."""
         for index in range(self.lowest, self.body_end):
             layer = self.net.layers[index]
             if isinstance(layer, Recurrent):

@@ -244,7 +244,10 @@ def initialised(program: Program) -> None:
 
 
 def kept(program: Program) -> None:
-    """A loop back through the steps reads nothing of which only the last step is there."""
+    """A loop back through the steps reads nothing of which only the last step is there.
+
+    Nor does anything after it read what it wrote of one step only, as if it were all of them.
+    """
     if "backward" not in program.routines:
         return
     passing = {
@@ -260,6 +263,17 @@ def kept(program: Program) -> None:
                     "kept", _where(("backward", op, loop)), "a value of every step", str(ref)
                 )
         passing -= {ref.buffer.name for ref in op.outputs if ref}
+    single: set[str] = set()
+    for routine in ("backward", "update"):
+        for op, loop in program.routines[routine].ops():
+            for ref in op.inputs:
+                if not loop and ref and ref.buffer.name in single:
+                    raise VerificationError(
+                        "kept", _where((routine, op, loop)), "a value of every step", str(ref)
+                    )
+            for ref in op.outputs:
+                if ref and ref.has_rows and ref.index == "whole":
+                    (single.add if loop else single.discard)(ref.buffer.name)
 
 
 def trained_once(program: Program) -> None:

@@ -25,9 +25,18 @@ def plain_table(title: str, *columns: str, left: int = 1) -> Table:
 
 
 def _columns(rows: Sequence[PlanRow]) -> list[str]:
-    """A column for every row of the plan; the rule is named where there are several."""
+    """A column for every row of the plan; what tells rows apart is named where there are several.
+
+    Of rows with and without gates that are computed again, those with are called so.
+    """
     several = len({row.rule for row in rows}) > 1
-    return [f"{row.rule}\n" * several + f"K={row.parts}" for row in rows]
+    again = any(row.recompute for row in rows)
+    return [
+        f"{row.rule}\n" * several
+        + f"K={row.parts}"
+        + ("\nrecompute" if row.recompute else "\n") * again
+        for row in rows
+    ]
 
 
 def memory_sweep(rows: Sequence[PlanRow]) -> Table:

@@ -102,7 +102,7 @@ def load_model(path: str | Path) -> Model:
         described = json.loads(text)
         net = Network.from_config(described["network"])
         return Model(
-            Network(net.layers, parameters),
+            Network(net.layers, parameters, net.adapters),
             described["loss"],
             described["criterion"],
             dict(described["notes"]),

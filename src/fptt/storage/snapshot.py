@@ -64,6 +64,7 @@ def describe(program: Program) -> dict[str, Any]:
         "train": list(program.train),
         "keep_gradients": program.keep_gradients,
         "rounding": program.rounding,
+        "recompute": program.recompute,
     }
 
 
@@ -90,6 +91,7 @@ def rebuild(config: Mapping[str, Any]) -> Program:
             # before this was a choice, every gradient had memory
             keep_gradients=config.get("keep_gradients", True),
             rounding=config.get("rounding", "nearest"),
+            recompute=config.get("recompute", False),
         )
     except InputError:
         raise
@@ -202,7 +204,7 @@ def _unusable(path: str | Path, why: Malformed) -> InputError:
 def require_same(trainer: Trainer, header: Mapping[str, Any], path: str | Path) -> None:
     """Raises InputError unless a snapshot is of the trainer's program and seed."""
     mine, its = json.loads(json.dumps(describe(trainer.program), default=plain)), header["program"]
-    its = {"rounding": "nearest", **its}  # before this was a choice
+    its = {"rounding": "nearest", "recompute": False, **its}  # before these were choices
     if "keep_gradients" not in its:  # before this was a choice; between sequences nothing of it
         del mine["keep_gradients"]  # is kept
     for key, value in mine.items():
