@@ -20,7 +20,7 @@ export PATH := $(abspath $(BIN)):$(PATH)
 demo: engine
 	$(BIN)/fptt demo
 
-test: $(VENV)/.installed-test lint
+test: $(VENV)/.installed-test $(VENV)/.installed-cross lint
 	$(BIN)/python -m pytest -q -n $(JOBS) --durations=10
 
 lint: $(VENV)/.installed-test engine
@@ -59,6 +59,11 @@ $(VENV)/.installed: pyproject.toml
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(call install,[test])
 	touch $@
+
+# Cross compilers and emulators for the tests of firmware. What cannot be installed is tried again the
+# next time; only in CI is that an error.
+$(VENV)/.installed-cross: scripts/cross_tools.sh | $(VENV)/.installed
+	@if sh scripts/cross_tools.sh; then touch $@; else test $$? -eq 3; fi
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/fptt/native/_engine.abi3.so

@@ -43,7 +43,7 @@ MUTATIONS = [
     ("updates", "keep * m + beta * new - ratio * lam", "keep * m + beta * new"),
     ("updates", "FPTT_GET_P(lambda[i]) * pull", "FPTT_GET_P(lambda[i])"),
     ("updates", "rest2 * d * d", "rest2 * d"),
-    ("updates", "fptt_sqrt(moment2 / correction2)", "fptt_sqrt(moment2)"),
+    ("updates", "FPTT_SQRT(moment2 / correction2)", "FPTT_SQRT(moment2)"),
     ("updates", "    d *= factor;\n", ""),
     ("updates", "new = old - lr * velocity;", "new = old - lr * d;"),
     (
@@ -306,6 +306,44 @@ MUTATIONS = [
     ),
     ("flash", "  if (s[better(s)].state > FPTT_SLOT_EMPTY) return FPTT_FLASH_WRITE_FAILED;\n", ""),
 ]
+#: of the kernels for processors that compute one number at a time; built with FPTT_FUSED
+FUSED_MUTATIONS = [
+    (
+        "cells_fused",
+        "fptt_sigmoid_fused(FPTT_GET_A(in_f[j]))",
+        "fptt_sigmoid_fused(FPTT_GET_A(in_i[j]))",
+    ),
+    (
+        "cells_fused",
+        "fptt_fma(f, FPTT_GET_A(before[j]), i * g)",
+        "fptt_fma(f, FPTT_GET_A(before[j]), i)",
+    ),
+    ("cells_fused", "FPTT_PUT_A(times_rest(by_o * squashed, o))", "FPTT_PUT_A(by_o * squashed)"),
+    ("cells_fused", "FPTT_PUT_A(fptt_fma(-by_i, g, by_g))", "FPTT_PUT_A(times_rest(by_g, g))"),
+    ("cells_fused", "kept = by_c * f;", "kept = by_c * i;"),
+    (
+        "cells_fused",
+        "FPTT_GET_A(before[j]) - candidate, candidate)",
+        "FPTT_GET_A(before[j]), candidate)",
+    ),
+    ("cells_fused", "times_rest(kept, z) * (", "kept * ("),
+    ("cells_fused", "times_rest(by_q * q, reset)", "times_rest(by_n * q, reset)"),
+    ("cells_fused", "fptt_fma(-value, value, 1.0f)", "(1.0f - value)"),
+    ("updates", "g[i] - lam);", "g[i]);"),
+    ("updates", "step.lr * step.factor;", "step.lr;"),
+    ("updates", "!code && directed ? g[i] : pulled", "pulled"),
+    ("updates", "pull * FPTT_GET_P(lambda[i]);", "FPTT_GET_P(lambda[i]);"),
+    ("updates", "fptt_fma(-ratio, lam, new)", "fptt_fma(-ratio, lam, old)"),
+    ("updates", "fptt_fma(-alpha, moved, lam)", "fptt_fma(-alpha, old - m, lam)"),
+    ("updates", "fptt_fma(beta, new, keep * m)", "fptt_fma(beta, new, m)"),
+    ("updates", "fptt_fma(-ratio, lam_new, halfway)", "fptt_fma(-ratio, lam, halfway)"),
+    ("updates", "rule->beta == 0.5f", "rule->beta >= 0.5f"),
+    ("updates", "rule->pull == 1.0f && !rule->directed", "rule->pull == 1.0f"),
+    ("updates", "rule->pull == 1.0f && !rule->directed", "!rule->directed"),
+    ("updates", "rule->wrapped && !rule->stochastic", "rule->wrapped"),
+    ("updates", "code ? n & ~(size_t)7 : 0", "code ? n & ~(size_t)3 : 0"),
+    ("updates", "gradient + start, at, start,", "gradient + start, at, 0,"),
+]
 #: what a mutant may do without being wrong
 EQUIVALENT = {
     "c->frame->part & 1);",  # in which order lines are gone through changes no bit
@@ -327,7 +365,7 @@ def mutated(text: str, old: str, new: str) -> str:
     return text.replace(old, new)
 
 
-def survives(folder: Path, name: str, old: str, new: str) -> bool:
+def survives(folder: Path, name: str, old: str, new: str, fused: bool = False) -> bool:
     """Whether all tests are green on a mutant. The folder has sources and objects unchanged."""
     (source,) = sources(folder, [name])
     original = source.read_text()
@@ -339,7 +377,7 @@ def survives(folder: Path, name: str, old: str, new: str) -> bool:
             source.write_text(original)
     kept = {path: path.read_bytes() for path in folder.glob(f"{name}*.o")}
     try:
-        engine = build(folder, ["-O1"], root=folder, only=name)
+        engine = build(folder, ["-O1"], root=folder, only=name, fused=fused)
         return green(engine, BATTERIES.get(name, ("ops", "programs", "threads")))
     finally:
         source.write_text(original)
@@ -380,27 +418,33 @@ def passes(tests: list[Path], chosen: list[str], **variables: str) -> bool:
 
 def main(words: list[str]) -> int:
     survivors = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for part in ("runtime", "src/fptt/native"):
-            shutil.copytree(ROOT / part, folder / part, symlinks=True)
+    for fused, mutations in ((False, MUTATIONS), (True, FUSED_MUTATIONS)):
         wanted = [
-            (source, old, new)
-            for source, old, new in MUTATIONS
-            if not words or any(word in f"{source} {old} {new}" for word in words)
+            mutation
+            for mutation in mutations
+            if not words or any(word in " ".join(mutation) for word in words)
         ]
-        if any(source not in APART for source, _, _ in wanted):
-            assert green(build(folder, ["-O1"], root=folder)), "red without any mutation"
-        for apart in APART:
-            if any(source == apart for source, _, _ in wanted):
-                assert passes_apart(folder, apart), "red without any mutation"
-        for source, old, new in wanted:
-            alive = survives(folder, source, old, new)
-            expected = old in EQUIVALENT
-            word = "SURVIVED" if alive else "found"
-            print(f"{word:8}  {source}: {old.strip()!r} -> {new.strip()!r}", flush=True)
-            if alive and not expected:
-                survivors.append(old)
+        if not wanted:
+            continue
+        if fused:
+            os.environ["FPTT_OPS_FUSED"] = "1"
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            for part in ("runtime", "src/fptt/native"):
+                shutil.copytree(ROOT / part, folder / part, symlinks=True)
+            if any(source not in APART for source, _, _ in wanted):
+                engine = build(folder, ["-O1"], root=folder, fused=fused)
+                assert green(engine), "red without any mutation"
+            for apart in APART:
+                if any(source == apart for source, _, _ in wanted):
+                    assert passes_apart(folder, apart), "red without any mutation"
+            for source, old, new in wanted:
+                alive = survives(folder, source, old, new, fused)
+                expected = old in EQUIVALENT
+                word = "SURVIVED" if alive else "found"
+                print(f"{word:8}  {source}: {old.strip()!r} -> {new.strip()!r}", flush=True)
+                if alive and not expected:
+                    survivors.append(old)
     print(f"{len(survivors)} survived")
     return len(survivors)
 

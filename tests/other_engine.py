@@ -20,6 +20,7 @@ from test_math import AVX512, processor_flags
 ROOT = Path(__file__).parents[1]
 MODULE = "fptt.native._engine"
 KERNELS = ("products", "updates", "cells", "losses", "elementwise", "table")
+FUSED_KERNELS = ("products", "updates", "cells_fused", "losses", "elementwise", "table")
 OTHERS = ("math_arrays", "status", "version")
 GLUE = ("check", "engine", "drive", "pool")
 #: as in meson.build
@@ -83,6 +84,7 @@ def build(
     root: Path = ROOT,
     narrow: Sequence[int] = (),
     only: str | None = None,
+    fused: bool = False,
 ) -> Path:
     """Compiles and links the module.
 
@@ -92,8 +94,11 @@ def build(
         root: of the sources.
         narrow: types that get the baseline's vectors, not the widest.
         only: the one source that has changed; all other objects are in the folder already.
+        fused: with the kernels for processors that compute one number at a time (FPTT_FUSED).
     """
     module, dispatch = folder / "_engine.c", folder / "dispatch.c"
+    names = FUSED_KERNELS if fused else KERNELS
+    flags = [*flags, "-mfma", "-DFPTT_FUSED=1"] if fused else flags
     commands: list[list[object]] = []
     objects: list[Path] = []
     compiler = ["gcc", "-std=c11", "-fPIC", *MATH, *flags, *include(root), VERSION]
@@ -103,7 +108,7 @@ def build(
         if only in (None, source.stem):
             commands.append([*compiler, *more, "-c", source, "-o", objects[-1]])
 
-    for name, source in zip(KERNELS, sources(root, KERNELS), strict=True):
+    for name, source in zip(names, sources(root, names), strict=True):
         for types, defines in TYPES.items():
             vectors = [] if types in narrow else widest()
             compile_(source, f"{name}_{types}", *vectors, *defines, f"-DFPTT_SUFFIX=_{types}")

@@ -168,7 +168,7 @@ def late():
     assert {"torch.nn", "rich", "fptt.program.ir", "fptt.nets"} <= set(found)
     early = imports(ast.parse(source), "fptt.rules", lazy=False)
     assert "reference" not in {part_of(i) for i in early}
-    assert {"nets", "rules", "program", "reference", "trainer"} <= {
+    assert {"nets", "rules", "program", "reference", "device", "trainer"} <= {
         m[0].split(".")[0] for m in MODULES
     }
 

@@ -1,4 +1,4 @@
-"""runtime/src/fptt_math.h: errors, edges, and the same bits from every build."""
+"""runtime/src/fptt_math.h and fptt_fused.h: errors, edges, and the same bits from every build."""
 
 import ctypes
 import platform
@@ -46,6 +46,16 @@ def builds():
     return flags
 
 
+def fused_builds():
+    """The flags of the builds with FPTT_FUSED that run here."""
+    if "fma" not in processor_flags():
+        pytest.skip("this processor has no fused multiply-add")
+    flags = {level: [f"-{level}", "-mfma", "-DFPTT_FUSED=1"] for level in ("O0", "O2", "O3")}
+    if "avx512f" in processor_flags():
+        flags["avx512"] = ["-O3", *AVX512, "-mfma", "-DFPTT_FUSED=1"]
+    return flags
+
+
 def build(output, sources, *flags, cc=None):
     """Compile; the compiler may not say a word."""
     command = [cc or compiler(), *FLAGS, *WARNINGS, *flags, f"-I{ROOT / 'runtime' / 'src'}"]
@@ -68,14 +78,63 @@ def test_errors_edges_and_the_same_bits_from_every_build(tmp_path):
     assert {name: text for name, text in printed.items() if text != printed["O0"]} == {}
 
 
+def test_fused_errors_edges_and_the_same_bits_from_every_build(tmp_path):
+    printed = set()
+    for cc in [cc for cc in ("gcc", "clang") if shutil.which(cc)]:
+        for name, flags in fused_builds().items():
+            program = build(tmp_path / f"{cc}_{name}", [EXHAUSTIVE, *SOURCES], *flags, cc=cc)
+            done = subprocess.run(
+                [program, "--stride", str(STRIDE)], capture_output=True, text=True
+            )
+            assert done.returncode == 0, f"{cc} {name}:\n{done.stdout}{done.stderr}"
+            printed.add(done.stdout)
+    assert len(printed) == 1
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="others may have one")
+def test_fused_without_such_an_instruction_is_refused(tmp_path):
+    command = [compiler(), "-DFPTT_FUSED=1", "-c", str(SOURCES[0]), "-o", str(tmp_path / "object")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "no fused multiply-add; compile without FPTT_FUSED" in done.stderr
+
+
+def changed_copy(folder, name, old, new):
+    """A copy of the functions with one place of a header changed."""
+    for path in SOURCES[0].parent.glob("math_arrays.?"):
+        (folder / path.name).write_text(path.read_text())
+    for header in ("fptt_math.h", "fptt_fused.h"):
+        text = (SOURCES[0].parent / header).read_text()
+        if header == name:
+            assert text.count(old) == 1
+            text = text.replace(old, new)
+        (folder / header).write_text(text)
+    return [EXHAUSTIVE, folder / "math_arrays.c"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "found"),
+    [
+        ("FPTT_SQUARE_Q 0x1.697094p", "FPTT_SQUARE_Q 0x1.697194p", "sigmoid: error too large"),
+        ("biased > 115u + 127u", "biased > 120u + 127u", "sigmoid: error too large"),
+        ("-FPTT_LN2_OVER", "0.0f", "sigmoid: error too large"),
+        ("-(0.5f - half)", "half - 0.5f", "tanh: sign of zero"),
+        ("return fptt_tanh_far(x);", "return x > 0.0f ? 1.0f : -1.0f;", "tanh: NaN"),
+        ("-FPTT_COTH_B, square", "-FPTT_COTH_A, square", "tanh: error too large"),
+    ],
+)
+def test_fused_violations_are_found(old, new, found, tmp_path):
+    sources = changed_copy(tmp_path, "fptt_fused.h", old, new)
+    program = build(tmp_path / "wrong", sources, *fused_builds()["O2"])
+    done = subprocess.run([program, "--stride", "65537"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert found in done.stdout
+
+
 def test_violations_are_found(tmp_path):
-    # a copy of the header with one coefficient off by 2^-20
-    (tmp_path / "math_arrays.h").write_text((SOURCES[0].parent / "math_arrays.h").read_text())
-    (tmp_path / "math_arrays.c").write_text(SOURCES[0].read_text())
-    header = (SOURCES[0].parent / "fptt_math.h").read_text()
-    changed = header.replace("FPTT_COTH_A 0x1.55551ep-2f", "FPTT_COTH_A 0x1.55651ep-2f")
-    assert changed != header
-    (tmp_path / "fptt_math.h").write_text(changed)
+    # one coefficient off by 2^-20
+    old, new = "FPTT_COTH_A 0x1.55551ep-2f", "FPTT_COTH_A 0x1.55651ep-2f"
+    changed_copy(tmp_path, "fptt_math.h", old, new)
     program = build(tmp_path / "wrong", [EXHAUSTIVE, tmp_path / "math_arrays.c"], "-O1")
     done = subprocess.run([program, "--stride", "65537"], capture_output=True, text=True)
     assert done.returncode == 1
@@ -100,7 +159,7 @@ def test_fitted_coefficients_stand_in_the_header():
     command = [sys.executable, str(ROOT / "tools" / "fit_math.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.splitlines()[-1] == "the header agrees"
+    assert done.stdout.splitlines()[-1] == "the headers agree"
 
 
 @pytest.fixture(scope="module")

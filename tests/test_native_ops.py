@@ -42,6 +42,9 @@ TYPES = {
     "bfloat16 parameters": ("bfloat16", "float32"),
 }
 
+#: with the kernels of test_fused.py, where x (1 - x) is x - x x, Inf may become NaN
+FUSED = "FPTT_OPS_FUSED" in os.environ
+
 ROWS = (1, 2, 3, 5, 7, 16, 17, 33, 65, 130)
 #: one less and one more than every vector and tile; 521 is longer than a line of an update
 SIZES = (1, 2, 3, 5, 7, 15, 16, 17, 33, 64, 65, 130)
@@ -582,11 +585,13 @@ class Scene:
                 if a.dtype.kind != "f":
                     assert np.array_equal(a, b), f"{name}, part {number}"
                     continue
-                assert np.array_equal(np.isnan(a), np.isnan(b)), f"{name}, part {number}: NaN"
+                same = np.isfinite if FUSED else np.isnan
+                assert np.array_equal(same(a), same(b)), f"{name}, part {number}: NaN"
                 if not not_finite:
                     assert not np.isnan(b).any(), f"{name}: the case is no number"
                 infinite = np.isinf(a) | np.isinf(b)
-                assert np.array_equal(a[infinite], b[infinite]), f"{name}, part {number}: Inf"
+                if not FUSED:
+                    assert np.array_equal(a[infinite], b[infinite]), f"{name}, part {number}: Inf"
                 sure = np.isfinite(b)
                 gap = np.abs(a[sure].astype(float) - b[sure].astype(float))
                 room = absolute + relative * np.maximum(np.abs(b[sure].astype(float)), base)

@@ -1,7 +1,7 @@
-"""Find the coefficients of runtime/src/fptt_math.h.
+"""Find the coefficients of runtime/src/fptt_math.h and fptt_fused.h.
 
-    python tools/fit_math.py            print them as they stand in the header
-    python tools/fit_math.py --check    compare with the header; exit status 1 if any differs
+    python tools/fit_math.py            print them as they stand in the headers
+    python tools/fit_math.py --check    compare with the headers; exit status 1 if any differs
 
 Remez exchange in float64 on a dense grid. The coefficients become float32 one after the other, the
 lowest power first; each time the rest is fitted again, and takes up what the rounding left over.
@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-HEADER = Path(__file__).parents[1] / "runtime" / "src" / "fptt_math.h"
+SOURCES = Path(__file__).parents[1] / "runtime" / "src"
+HEADERS = [SOURCES / "fptt_math.h", SOURCES / "fptt_fused.h"]
 POINTS = 20001
 TANH_SCALE = 27 / 32  # why: see fptt_tanh
 
@@ -64,13 +65,14 @@ def fit(function: Callable[[Array], Array], end: float, terms: int) -> tuple[lis
 
 
 def constants() -> dict[str, float]:
-    """Every fitted or derived constant of the header, by name."""
+    """Every fitted or derived constant of the headers, by name."""
     ln2 = float(np.log(2.0))
     # half a permille wider: the rounding of x / ln 2 is not exact
     coth, coth_error = fit(lambda r: r / np.tanh(r) - 1, ln2 / 4 * 1.0005, 2)
     atanh, atanh_error = fit(lambda s: 2 * np.arctanh(s) / s - 2, (2**0.5 - 1) ** 2, 3)
     print(f"r coth(r): error {coth_error:.2g}; 2 atanh(s)/s: error {atanh_error:.2g}")
     ln2_hi = np.rint(ln2 * 2**15) / 2**15  # 15 bits: times an integer below 2^9 it is exact
+    square_a = float(np.float32(-2 * coth[0] / coth[1]))
     return {
         "FPTT_COTH_A": coth[0],
         "FPTT_COTH_B": -coth[1],
@@ -84,6 +86,10 @@ def constants() -> dict[str, float]:
         "FPTT_LN2": ln2,
         "FPTT_LN2_HI": ln2_hi,
         "FPTT_LN2_LO": ln2 - ln2_hi,
+        "FPTT_SQUARE_A": square_a,
+        "FPTT_SQUARE_B": square_a**2 - 16 / coth[1],
+        "FPTT_SQUARE_Q": -8 / coth[1],
+        "FPTT_LN2_OVER": float(np.float32(ln2)) - ln2,
     }
 
 
@@ -95,19 +101,20 @@ def literal(value: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare with the header")
+    parser.add_argument("--check", action="store_true", help="compare with the headers")
     check = parser.parse_args().check
-    header = dict(re.findall(r"^#define (FPTT_\w+) (\S+f)\b", HEADER.read_text(), re.MULTILINE))
+    text = "".join(header.read_text() for header in HEADERS)
+    header = dict(re.findall(r"^#define (FPTT_\w+) (\S+f)\b", text, re.MULTILINE))
     wrong = 0
     for name, value in constants().items():
-        text = literal(value)
+        found = literal(value)
         if not check:
-            print(f"#define {name} {text}")
-        elif header.get(name) != text:
+            print(f"#define {name} {found}")
+        elif header.get(name) != found:
             wrong += 1
-            print(f"{name} is {header.get(name)} in the header; fitted {text}")
+            print(f"{name} is {header.get(name)} in the headers; fitted {found}")
     if check and not wrong:
-        print("the header agrees")
+        print("the headers agree")
     sys.exit(wrong > 0)
 
 

@@ -67,7 +67,7 @@
   K(void, direction, (size_t n, const void *theta, const void *g, const void *lambda,             \
                       const void *mean, void *d, float alpha, float pull))                        \
   K(float, square_sum, (size_t n, const void *d))                                                 \
-  /* bits of the largest |value|; those of a NaN are larger than those of Inf */                  \
+  /* bits of the largest |value|; those of a NaN are larger than those of Inf (see target.h) */    \
   K(uint32_t, largest_float, (size_t n, const void *values))                                      \
   K(uint32_t, largest_bf16, (size_t n, const void *values))
 /* clang-format on */

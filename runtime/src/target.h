@@ -3,6 +3,9 @@
  *   FPTT_SUFFIX          added to every kernel's name, so that several builds live side by side
  *   FPTT_LANES           floats of a vector, 1 for plain scalar code
  *   FPTT_REGISTERS       vector registers of the machine
+ *   FPTT_FUSED           1 for a processor that computes one number at a time and multiplies and
+ *                        adds in one instruction: see fptt_fused.h, and cells_fused.c in place of
+ *                        cells.c
  *   FPTT_ACTIVATION_BF16, FPTT_PARAMETER_BF16   1 where these are stored as bfloat16
  */
 #ifndef FPTT_TARGET_H
@@ -46,7 +49,12 @@ FPTT_KERNEL_LIST(FPTT_KERNEL_PROTOTYPE)
 #undef FPTT_KERNEL_PROTOTYPE
 
 /* Not a kernel of the table, but called from one family to another: an update of n numbers that
- * start at element `offset`, along g. Answers with the largest |new value|, as bits. */
+ * start at element `offset`, along g. Answers with the largest |new value|, as bits.
+ *
+ * With FPTT_FUSED, here and in all kernels that answer so, it is the root of the sum of the squares
+ * of what one call looked at: at least the largest (of values above 1e-19), at most sqrt(2 n) times
+ * it for n numbers, Inf already where one is above 1e19, NaN where one is NaN. Limits are compared
+ * with it just as well: they are far from what healthy training reaches. */
 uint32_t FPTT_KERNEL(apply)(size_t n, const float *g, const fptt_learned *at, size_t offset,
                             const fptt_update_rule *rule, fptt_step step);
 #if FPTT_APPLY_ELSEWHERE /* see updates.c */
@@ -61,7 +69,7 @@ uint32_t FPTT_KERNEL(apply_scalar)(size_t n, const float *g, const fptt_learned 
 #if FPTT_LANES > 1
 #define FPTT_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
 #else
-#define FPTT_INDEPENDENT /* it would warn that there are no vectors */
+#define FPTT_INDEPENDENT /* one number at a time: it would warn that there are no vectors */
 #endif
 #else
 /* before a loop of few, known turns over registers */

@@ -44,24 +44,27 @@ uint64_t fptt_port_instructions(void) {
 
 #else
 
-/* Timer 0: 32 bits downwards, 25 MHz: ceil(1.6 n) ticks after n instructions. How often it has come
- * round tells a counter of 10 ms, which runs from reset. */
+/* Timer 0: 32 bits downwards, 25 MHz: floor(1.6 n) + 1 ticks after n instructions. How often it has
+ * come round tells a counter of 10 ms, which runs already. No branch: a reading takes always as long. */
 #define TIMER_CONTROL REGISTER(0x40000000u)
 #define TIMER_VALUE REGISTER(0x40000004u)
 #define TIMER_RELOAD REGISTER(0x40000008u)
 #define HUNDREDTHS REGISTER(0x40028014u)
 #define TICKS_IN_A_HUNDREDTH 250000u
 
+static uint32_t hundredths_at_start;
+
 static void start_counter(void) {
   TIMER_RELOAD = UINT32_MAX;
   TIMER_VALUE = UINT32_MAX;
+  hundredths_at_start = HUNDREDTHS;
   TIMER_CONTROL = 1;
 }
 
 uint64_t fptt_port_instructions(void) {
-  /* reset was a little earlier than the timer's start, so one less is surely past */
-  uint32_t hundredths = HUNDREDTHS;
-  uint64_t past = hundredths ? (uint64_t)(hundredths - 1) * TICKS_IN_A_HUNDREDTH : 0;
+  /* the first of the hundredths had begun before the timer did: one less is surely past */
+  uint64_t past = (uint64_t)(HUNDREDTHS - hundredths_at_start) * TICKS_IN_A_HUNDREDTH;
+  past -= TICKS_IN_A_HUNDREDTH;
   uint64_t ticks = past + (uint32_t)(UINT32_MAX - TIMER_VALUE - (uint32_t)past);
   return ticks * 5 / 8;
 }
@@ -104,13 +107,19 @@ __attribute__((used)) static void report(const uintptr_t *frame) {
                   (const uintptr_t[3]){exception, inside ? frame[6] : 0, CFSR});
 }
 
-/* The stack may have overflowed; nobody returns from here, so it starts anew. */
+/* Nobody returns from here; where the stack has no room left, or is not where it should be, it starts
+ * anew. */
 __attribute__((naked)) static void fault(void) {
   __asm__ volatile(
       "mrs r0, msp\n"
-      "ldr r1, =fptt_stack_top - 64\n"
-      "msr msp, r1\n"
-      "b report\n");
+      "ldr r1, =fptt_stack_bottom + 256\n"
+      "ldr r2, =fptt_stack_top\n"
+      "cmp r0, r1\n"
+      "blo 1f\n"
+      "cmp r0, r2\n"
+      "bls 2f\n"
+      "1: msr msp, r2\n"
+      "2: b report\n");
 }
 
 typedef void (*handler)(void);
@@ -120,5 +129,6 @@ __attribute__((section(".fptt_vectors"), used)) static const struct {
   handler handlers[15];
 } vectors = {
     fptt_stack_top,
-    {fptt_start, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault},
+    {fptt_start, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault, fault,
+     fault, fault},
 };

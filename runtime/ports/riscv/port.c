@@ -23,7 +23,7 @@ void fptt_port_write(const char *text, size_t bytes) {
     fptt_semihost_write(text, bytes);
     return;
   }
-  volatile uint64_t call[8] __attribute__((aligned(64))) = {64 /* write */, 1, (uintptr_t)text, bytes};
+  volatile uint64_t call[8] = {64 /* write */, 1, (uintptr_t)text, bytes};
   __asm__ volatile("fence" ::: "memory");
   tohost = (uintptr_t)call;
   while (!fromhost) {

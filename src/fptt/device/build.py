@@ -1,5 +1,6 @@
 """Compiles and links a program for a target, with the target's port."""
 
+import re
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ def build_elf(
     stack_bytes: int | None = None,
     ram: Region | None = None,
     flash: Region | None = None,
+    stack_usage: Path | None = None,
 ) -> Path:
     """Builds an ELF file, and the linker's map beside it (`.map`).
 
@@ -36,6 +38,7 @@ def build_elf(
         stack_bytes: size of the stack; the linker script's default if not given.
         ram: where data go, if not to the target's first RAM.
         flash: where code goes, if not to the target's flash.
+        stack_usage: folder for the call graphs that `fptt.device.stack` reads (gcc only).
 
     Returns:
         The file written.
@@ -47,6 +50,7 @@ def build_elf(
     ports = runtime_folder() / "ports"
     script_folder = str((ports / target.scripts[0]).parent) if target.scripts else "."
     maps = ["-Wl,-Map=" + str(elf.with_suffix(".map"))] if target.scripts else []
+    graphs = ["-fcallgraph-info=su", "-dumpdir", f"{stack_usage}/"] if stack_usage else []
     command = [
         target.compiler(),
         *CFLAGS,
@@ -58,12 +62,17 @@ def build_elf(
         *(str(path) for path in objects),
         *target.link_flags(stack_bytes=stack_bytes, ram=ram, flash=flash, scripts=script_folder),
         *maps,
+        *graphs,
         "-o",
         str(elf),
     ]
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
-        if "overflowed by" in done.stderr:
-            raise InputError(f"does not fit the memory of {target.name}: {done.stderr.strip()}")
+        lacking = re.findall(r"region `(\w+)' overflowed by (\d+) bytes", done.stderr)
+        if lacking:
+            regions = ", ".join(
+                f"{name} is {int(size):,} bytes too small" for name, size in lacking
+            )
+            raise InputError(f"{elf.name} does not fit {target.name}: {regions}")
         raise FpttError(f"building {elf.name} for {target.name} failed: {done.stderr.strip()}")
     return elf

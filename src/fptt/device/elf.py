@@ -101,6 +101,8 @@ def _read(data: bytes) -> Elf:
     (machine,) = struct.unpack_from("<H", data, 18)
     (table,) = struct.unpack_from("<Q" if wide else "<I", data, 40 if wide else 32)
     size, count, names_at = struct.unpack_from("<3H", data, 58 if wide else 46)
+    if not count or table + count * size > len(data):
+        raise ValueError("it ends before its table of sections does")
     # name, type, flags, address, offset, size, link
     form = "<2I4QI" if wide else "<7I"
     headers = [struct.unpack_from(form, data, table + n * size) for n in range(count)]

@@ -101,7 +101,7 @@ def write_folder(
     )
     folder = Path(folder)
     _prepare(folder)
-    files = kernel_files(target, source.code)
+    files = kernel_files(target, source.code, program.dtype, program.activation_dtype)
     defined = tuple(definitions(program.dtype, program.activation_dtype))
     _copy_runtime(folder, target, files)
     size = footprint(program, target.pointer_bytes)
@@ -182,8 +182,12 @@ def _prepare(folder: Path) -> None:
 
 def _copy_runtime(folder: Path, target: Target, files: list[KernelFile]) -> None:
     runtime = runtime_folder()
-    for path in (*HEADERS, *(f.path for f in files)):
+    for path in HEADERS:
         shutil.copyfile(runtime / path, folder / "fptt" / Path(path).name)
+    for file in files:
+        shutil.copyfile(runtime / file.path, folder / "fptt" / file.name)
+    if any(file.path.startswith("src/mve/") for file in files):
+        shutil.copyfile(runtime / "src/mve/apply.h", folder / "fptt" / "apply.h")
     for path in (*target.port, *target.headers, *target.scripts):
         shutil.copyfile(runtime / "ports" / path, folder / "port" / Path(path).name)
 

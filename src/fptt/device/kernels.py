@@ -26,6 +26,7 @@ HEADERS = (
     "include/fptt.h",
     "include/fptt_flash.h",
     "include/fptt_learner.h",
+    "src/fptt_fused.h",
     "src/fptt_kernels.h",
     "src/fptt_math.h",
     "src/kernels.h",
@@ -51,8 +52,8 @@ class KernelFile:
 
     @property
     def name(self) -> str:
-        """The file's name in an exported folder."""
-        return self.path.rsplit("/", 1)[-1]
+        """The file's name in an exported folder: "src/mve/cells.c" is mve_cells.c."""
+        return "_".join(self.path.split("/")[1:])
 
 
 _PRODUCTS = ("product", "product_transposed", "gradient", "gradient_update")
@@ -68,30 +69,87 @@ _ELEMENTWISE = ("relu", "relu_gradient", "dropout", "embedding", "embedding_grad
 _LOSSES = ("cross_entropy", "auxiliary_cross_entropy", "auxiliary_learn", "squared_error")
 _UPDATES = ("update", "direction", "square_sum", "largest_float", "largest_bf16", "apply")
 
-SCALAR = (
+_ALWAYS = (
+    KernelFile("src/learner.c", _EXACT),
+    KernelFile("src/flash.c", ()),
+    KernelFile("src/status.c", ()),
+)
+#: any processor: rounds as the host does
+PORTABLE = (
     KernelFile("src/products.c", _FUSED, _PRODUCTS),
     KernelFile("src/cells.c", _EXACT, _CELLS),
     KernelFile("src/elementwise.c", _EXACT, _ELEMENTWISE),
     KernelFile("src/losses.c", _EXACT, _LOSSES),
     KernelFile("src/updates.c", _EXACT, _UPDATES),
-    KernelFile("src/learner.c", _EXACT),
-    KernelFile("src/flash.c", ()),
-    KernelFile("src/status.c", ()),
+    *_ALWAYS,
+)
+_FUSED_MATH = "-DFPTT_FUSED=1"
+
+
+def _scalar(cells: tuple[str, ...], updates: tuple[str, ...]) -> tuple[KernelFile, ...]:
+    """For processors with fused multiply-add that compute one number at a time.
+
+    Args:
+        cells, updates: flags with which gcc 12 makes the fewest instructions of these files.
+    """
+    return (
+        KernelFile("src/products.c", (*_FUSED, _FUSED_MATH), _PRODUCTS),
+        KernelFile("src/cells_fused.c", (*_EXACT, _FUSED_MATH, *cells), _CELLS),
+        KernelFile("src/elementwise.c", (*_EXACT, _FUSED_MATH), _ELEMENTWISE),
+        KernelFile("src/losses.c", (*_EXACT, _FUSED_MATH), _LOSSES),
+        KernelFile("src/updates.c", (*_EXACT, _FUSED_MATH, *updates), _UPDATES),
+        *_ALWAYS,
+    )
+
+
+_RISCV = _scalar(
+    ("-fira-loop-pressure", "-frename-registers"), ("-fira-loop-pressure", "-frename-registers")
+)
+_CORTEX_M4 = _scalar(
+    ("-fno-schedule-insns", "-fira-loop-pressure", "-frename-registers"),
+    ("-fno-schedule-insns", "-frename-registers", "-fno-ivopts"),
+)
+#: the vectors of Armv8.1-M. The compiler must not make vectors of its own of the other files: its
+#: comparisons take a NaN for less
+_NO_VECTORS = "-mcpu=cortex-m55+nomve"
+_HELIUM = (
+    KernelFile("src/mve/products.c", _FUSED, _PRODUCTS),
+    KernelFile("src/mve/cells.c", _EXACT, _CELLS),
+    KernelFile("src/mve/updates.c", _EXACT, ("apply",)),
+    KernelFile("src/updates.c", (*_EXACT, "-DFPTT_APPLY_ELSEWHERE=1", _NO_VECTORS), _UPDATES),
+    KernelFile("src/elementwise.c", (*_EXACT, _NO_VECTORS), _ELEMENTWISE),
+    KernelFile("src/losses.c", (*_EXACT, _NO_VECTORS), _LOSSES),
+    KernelFile("src/learner.c", (*_EXACT, _NO_VECTORS)),
+    *_ALWAYS[1:],
 )
 
 
-def kernel_files(target: Target, code: str) -> list[KernelFile]:
+def kernels_for(target: str, dtype: str, activation_dtype: str) -> tuple[KernelFile, ...]:
+    """All kernels for a target and a pair of number types."""
+    if target in ("rv64", "rv32"):
+        return _RISCV
+    if target == "cortex-m4":
+        return _CORTEX_M4
+    if target == "cortex-m55":
+        # the vectors are for float32
+        return _HELIUM if dtype == activation_dtype == "float32" else _CORTEX_M4
+    return PORTABLE
+
+
+def kernel_files(target: Target, code: str, dtype: str, activation_dtype: str) -> list[KernelFile]:
     """The files that generated code needs.
 
     Args:
         target: where it runs.
         code: the text of model.c.
+        dtype, activation_dtype: of the program.
     """
-    del target  # one set of kernels serves all for now
-    called = set(re.findall(r"\bfptt_(\w+)\(", code))
-    files = [f for f in SCALAR if not f.kernels or called & set(f.kernels) or "apply" in f.kernels]
-    known = {kernel for f in SCALAR for kernel in f.kernels}
-    missing = called & set(_PRODUCTS + _CELLS + _ELEMENTWISE + _LOSSES + _UPDATES) - known
+    all_files = kernels_for(target.name, dtype, activation_dtype)
+    called = set(re.findall(r"\bfptt_(\w+)\(", code)) | {"apply"}
+    files = [f for f in all_files if not f.kernels or called & set(f.kernels)]
+    known = {kernel for f in all_files for kernel in f.kernels}
+    everything = set(_PRODUCTS + _CELLS + _ELEMENTWISE + _LOSSES + _UPDATES)
+    missing = called & everything - known
     if missing:
         raise FpttError(f"no file of the run time defines {', '.join(sorted(missing))}")
     return files

@@ -35,6 +35,7 @@ class Target:
         port: startup and console, paths below `runtime/ports`.
         headers: what these include.
         scripts: linker scripts, the one to name first; none on a computer.
+        root: the first C function, with which the stack begins (see `fptt.device.stack`).
         pointer_bytes: size of a pointer.
         flash: where code and constants go.
         rams: where data may go, the default first.
@@ -50,6 +51,7 @@ class Target:
     port: tuple[str, ...]
     headers: tuple[str, ...]
     scripts: tuple[str, ...]
+    root: str
     pointer_bytes: int
     flash: Region | None
     rams: tuple[Region, ...]
@@ -151,6 +153,7 @@ def _riscv(name: str, description: str, pointer_bytes: int, *cflags: str) -> Tar
         port=_RISCV_PORT,
         headers=_BARE_HEADERS,
         scripts=("riscv/riscv.ld",),
+        root="main",
         pointer_bytes=pointer_bytes,
         flash=_RISCV_FLASH,
         rams=(_RISCV_RAM,),
@@ -171,6 +174,7 @@ def _cortex_m(
         port=_ARM_PORT,
         headers=_BARE_HEADERS,
         scripts=(f"cortex-m/{name}.ld", "cortex-m/sections.ld"),
+        root="fptt_start",
         pointer_bytes=4,
         flash=flash,
         rams=rams,
@@ -228,6 +232,7 @@ TARGETS: dict[str, Target] = {
             port=("posix/port.c",),
             headers=("port.h",),
             scripts=(),
+            root="main",
             pointer_bytes=8,
             flash=None,
             rams=(),
