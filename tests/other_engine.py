@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -85,6 +85,7 @@ def build(
     narrow: Sequence[int] = (),
     only: str | None = None,
     fused: bool = False,
+    instead: Mapping[str, str] | None = None,
 ) -> Path:
     """Compiles and links the module.
 
@@ -95,9 +96,11 @@ def build(
         narrow: types that get the baseline's vectors, not the widest.
         only: the one source that has changed; all other objects are in the folder already.
         fused: with the kernels for processors that compute one number at a time (FPTT_FUSED).
+        instead: sources that take the place of others, by name.
     """
     module, dispatch = folder / "_engine.c", folder / "dispatch.c"
-    names = FUSED_KERNELS if fused else KERNELS
+    kernels = FUSED_KERNELS if fused else KERNELS
+    kernels = [(instead or {}).get(name, name) for name in kernels]
     flags = [*flags, "-mfma", "-DFPTT_FUSED=1"] if fused else flags
     commands: list[list[object]] = []
     objects: list[Path] = []
@@ -108,7 +111,7 @@ def build(
         if only in (None, source.stem):
             commands.append([*compiler, *more, "-c", source, "-o", objects[-1]])
 
-    for name, source in zip(names, sources(root, names), strict=True):
+    for name, source in zip(kernels, sources(root, kernels), strict=True):
         for types, defines in TYPES.items():
             vectors = [] if types in narrow else widest()
             compile_(source, f"{name}_{types}", *vectors, *defines, f"-DFPTT_SUFFIX=_{types}")

@@ -186,8 +186,8 @@ def _copy_runtime(folder: Path, target: Target, files: list[KernelFile]) -> None
         shutil.copyfile(runtime / path, folder / "fptt" / Path(path).name)
     for file in files:
         shutil.copyfile(runtime / file.path, folder / "fptt" / file.name)
-    if any(file.path.startswith("src/mve/") for file in files):
-        shutil.copyfile(runtime / "src/mve/apply.h", folder / "fptt" / "apply.h")
+    for path in {path for file in files for path in file.headers}:
+        shutil.copyfile(runtime / path, folder / "fptt" / Path(path).name)
     for path in (*target.port, *target.headers, *target.scripts):
         shutil.copyfile(runtime / "ports" / path, folder / "port" / Path(path).name)
 

@@ -44,11 +44,13 @@ class KernelFile:
         path: below `runtime/`.
         flags: for the compiler, besides CFLAGS and the target's.
         kernels: what it defines, without the prefix `fptt_`; empty for files that always belong.
+        headers: of its own.
     """
 
     path: str
     flags: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -84,6 +86,8 @@ PORTABLE = (
     *_ALWAYS,
 )
 _FUSED_MATH = "-DFPTT_FUSED=1"
+#: otherwise gcc 12 keeps sums on the stack
+_TILES = ("-fno-schedule-insns", "-fno-ivopts")
 
 
 def _scalar(cells: tuple[str, ...], updates: tuple[str, ...]) -> tuple[KernelFile, ...]:
@@ -93,7 +97,12 @@ def _scalar(cells: tuple[str, ...], updates: tuple[str, ...]) -> tuple[KernelFil
         cells, updates: flags with which gcc 12 makes the fewest instructions of these files.
     """
     return (
-        KernelFile("src/products.c", (*_FUSED, _FUSED_MATH), _PRODUCTS),
+        KernelFile(
+            "src/products_scalar.c",
+            (*_FUSED, _FUSED_MATH, *_TILES),
+            _PRODUCTS,
+            ("src/products_cortex_m4.h",),
+        ),
         KernelFile("src/cells_fused.c", (*_EXACT, _FUSED_MATH, *cells), _CELLS),
         KernelFile("src/elementwise.c", (*_EXACT, _FUSED_MATH), _ELEMENTWISE),
         KernelFile("src/losses.c", (*_EXACT, _FUSED_MATH), _LOSSES),
@@ -112,10 +121,11 @@ _CORTEX_M4 = _scalar(
 #: the vectors of Armv8.1-M. The compiler must not make vectors of its own of the other files: its
 #: comparisons take a NaN for less
 _NO_VECTORS = "-mcpu=cortex-m55+nomve"
+_MVE = ("src/mve/apply.h",)
 _HELIUM = (
-    KernelFile("src/mve/products.c", _FUSED, _PRODUCTS),
-    KernelFile("src/mve/cells.c", _EXACT, _CELLS),
-    KernelFile("src/mve/updates.c", _EXACT, ("apply",)),
+    KernelFile("src/mve/products.c", _FUSED, _PRODUCTS, _MVE),
+    KernelFile("src/mve/cells.c", _EXACT, _CELLS, _MVE),
+    KernelFile("src/mve/updates.c", _EXACT, ("apply",), _MVE),
     KernelFile("src/updates.c", (*_EXACT, "-DFPTT_APPLY_ELSEWHERE=1", _NO_VECTORS), _UPDATES),
     KernelFile("src/elementwise.c", (*_EXACT, _NO_VECTORS), _ELEMENTWISE),
     KernelFile("src/losses.c", (*_EXACT, _NO_VECTORS), _LOSSES),
