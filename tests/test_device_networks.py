@@ -69,9 +69,10 @@ def draw(seed):
     )
 
 
-@pytest.mark.parametrize(
-    ("seed", "machine"), enumerate(itertools.islice(itertools.cycle(MACHINES), 25))
-)
+DRAWN = list(enumerate(itertools.islice(itertools.cycle(MACHINES), 25)))
+
+
+@pytest.mark.parametrize(("seed", "machine"), DRAWN)
 def test_networks_of_every_kind(seed, machine, tmp_path):
     need_emulator(machine)
     program = draw(seed)
