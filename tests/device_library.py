@@ -204,7 +204,8 @@ def build(program, folder: Path, *, seed=3, flags=(), compiler="cc", **options):
     deploy.export(program, parameters, folder, target="posix", seed=seed, **options)
     firmware = read_folder(folder)
     objects = []
-    for source, own in [(f"{firmware.name}.c", ()), *firmware.files]:
+    files = [(file.path, file.flags) for file in firmware.files]
+    for source, own in [(f"{firmware.name}.c", ()), *files]:
         out = folder / f"{Path(source).stem}.pic.o"
         subprocess.run(
             [

@@ -156,7 +156,7 @@ def run(
     """
     firmware = read_folder(Path(folder))
     machine = emulator(on)
-    if machine.target != firmware.target.name:
+    if not machine.runs(firmware.target.name):
         raise InputError(
             f"{folder} was exported for {firmware.target.name}, and {on} emulates "
             f"{machine.target}; export it with --target {machine.target}"

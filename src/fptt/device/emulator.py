@@ -61,6 +61,7 @@ class Emulator:
         helpers: other commands that it calls.
         install: how to get what is missing.
         vlen: whether vectors of 128 to 1024 bits can be chosen.
+        also: another target whose programs it runs.
     """
 
     name: str
@@ -70,6 +71,11 @@ class Emulator:
     install: str
     helpers: tuple[str, ...] = ()
     vlen: bool = False
+    also: str = ""
+
+    def runs(self, target: str) -> bool:
+        """Whether it runs a target's programs."""
+        return target in (self.target, self.also)
 
     def missing(self) -> str | None:
         """The first command that is not there; None if all are."""
@@ -174,7 +180,9 @@ def _kill(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
 
 
-def _qemu(name: str, target: str, machine: str, *options: str, vlen: bool = False) -> Emulator:
+def _qemu(
+    name: str, target: str, machine: str, *options: str, vlen: bool = False, also: str = ""
+) -> Emulator:
     arm = machine.startswith("mps")
     program = "qemu-system-arm" if arm else f"qemu-system-riscv{target[2:]}"
     package = "qemu-system-arm" if arm else "qemu-system-misc"
@@ -185,6 +193,7 @@ def _qemu(name: str, target: str, machine: str, *options: str, vlen: bool = Fals
         options=("-machine", machine, *options, *_QEMU, "-kernel"),
         install=f"on Debian and Ubuntu, apt-get install {package}",
         vlen=vlen,
+        also=also,
     )
 
 
@@ -204,6 +213,7 @@ EMULATORS: dict[str, Emulator] = {
             "-icount",
             "shift=0",
             vlen=True,
+            also="rv64gcv",
         ),
         _qemu("qemu-rv32", "rv32", "virt", "-bios", "none", "-icount", "shift=0"),
         # 64 ns an instruction: more than a tick of the counter in runtime/ports/cortex-m/port.c
@@ -218,6 +228,7 @@ EMULATORS: dict[str, Emulator] = {
             "device-tree-compiler",
             helpers=("dtc",),
             vlen=True,
+            also="rv64gcv",
         ),
         Emulator(name="posix", target="posix", program="", options=(), install=""),
     )

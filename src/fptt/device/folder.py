@@ -17,7 +17,7 @@ from fptt.device.kernels import CFLAGS, HEADERS, KernelFile, definitions, kernel
 from fptt.device.readme import readme
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Target
-from fptt.errors import InputError
+from fptt.errors import InputError, SaveError
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -29,6 +29,22 @@ STACK_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True)
+class BuildFile:
+    """A file of the run time in an exported folder.
+
+    Attributes:
+        path: in the folder.
+        flags: besides those of all files.
+        compiler, machine: another compiler than the target's, and its flags for the processor.
+    """
+
+    path: str
+    flags: tuple[str, ...]
+    compiler: str = ""
+    machine: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Firmware:
     """An exported folder.
 
@@ -36,7 +52,7 @@ class Firmware:
         path: of the folder.
         target: name of the target.
         name: prefix of the C interface.
-        files: the kernels' files with their flags.
+        files: of the run time, with their flags.
         definitions: flags for all of them.
         footprint: what it takes; None where the folder was read.
         identity: saved states belong to it.
@@ -46,7 +62,7 @@ class Firmware:
     path: Path
     target: Target
     name: str
-    files: tuple[tuple[str, tuple[str, ...]], ...]
+    files: tuple[BuildFile, ...]
     definitions: tuple[str, ...]
     footprint: Footprint | None = None
     identity: int = 0
@@ -90,6 +106,7 @@ def write_folder(
 
     Raises:
         InputError: a program that cannot be exported, or a folder with other files in it.
+        SaveError: the folder cannot be written.
     """
     source = emit(
         program,
@@ -100,26 +117,14 @@ def write_folder(
         normalisation=normalisation or {},
     )
     folder = Path(folder)
-    _prepare(folder)
     files = kernel_files(target, source.code, program.dtype, program.activation_dtype)
     defined = tuple(definitions(program.dtype, program.activation_dtype))
-    _copy_runtime(folder, target, files)
     size = footprint(program, target.pointer_bytes)
-    texts = {
-        "README.md": readme(program, target, name, size, STACK_BYTES),
-        f"{name}.h": source.header,
-        f"{name}.c": source.code,
-        f"{name}_weights.h": source.weights,
-        "main.c": _example(program, name),
-        "Makefile": _makefile(target, name, files, defined),
-    }
-    for file, text in texts.items():
-        (folder / file).write_text(text)
     firmware = Firmware(
         folder,
         target,
         name,
-        tuple((f"fptt/{f.name}", f.flags) for f in files),
+        tuple(BuildFile(f"fptt/{f.name}", f.flags, f.compiler, f.machine) for f in files),
         defined,
         size,
         source.identity,
@@ -130,11 +135,30 @@ def write_folder(
         "target": target.name,
         "name": name,
         "identity": source.identity,
-        "files": [[path, list(flags)] for path, flags in firmware.files],
+        "files": [vars(file) for file in firmware.files],
         "definitions": list(defined),
         "task": task,
     }
-    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+    texts = {
+        # first: a folder that has it may be written again, should this be stopped
+        DESCRIPTION: json.dumps(description, indent=1) + "\n",
+        "README.md": readme(program, target, name, size, STACK_BYTES),
+        f"{name}.h": source.header,
+        f"{name}.c": source.code,
+        f"{name}_weights.h": source.weights,
+        "main.c": _example(program, name),
+        "Makefile": _makefile(target, name, files, defined),
+    }
+    try:
+        _prepare(folder)
+        for file, text in texts.items():
+            (folder / file).write_text(text)
+        _copy_runtime(folder, target, files)
+    except OSError as error:
+        raise SaveError(
+            f"{error.filename or folder}: {error.strerror}; the export is not complete, write it "
+            "again where there is room"
+        ) from None
     return firmware
 
 
@@ -153,7 +177,10 @@ def read_folder(folder: Path) -> Firmware:
             Path(folder),
             target(described["target"]),
             described["name"],
-            tuple((file, tuple(flags)) for file, flags in described["files"]),
+            tuple(
+                BuildFile(f["path"], tuple(f["flags"]), f["compiler"], tuple(f["machine"]))
+                for f in described["files"]
+            ),
             tuple(described["definitions"]),
             identity=described["identity"],
             task=described["task"],
@@ -231,9 +258,14 @@ def _makefile(target: Target, name: str, files: list[KernelFile], defined: tuple
     ]
     for f in files:
         stem = Path(f.name).stem
+        compiler = "$(COMPILE)"
+        if f.compiler:
+            compiler = (
+                f"{f.compiler} $(CFLAGS) {' '.join(f.machine)} $(DEFINITIONS) -I. -Ifptt -Iport"
+            )
         lines += [
             f"build/{stem}.o: fptt/{f.name} $(HEADERS) | build",
-            f"\t$(COMPILE) {' '.join(f.flags)} -c $< -o $@".replace("  ", " "),
+            f"\t{compiler} {' '.join(f.flags)} -c $< -o $@".replace("  ", " "),
             "",
         ]
     lines += [

@@ -3,6 +3,7 @@ it learnt."""
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.device.build import build_elf
-from fptt.device.folder import STACK_BYTES, Firmware
+from fptt.device.folder import STACK_BYTES, BuildFile, Firmware
 from fptt.device.kernels import CFLAGS
 from fptt.device.sources import runtime_folder
 from fptt.device.text import array_lines
-from fptt.errors import FpttError
+from fptt.errors import FpttError, InputError
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -83,20 +84,20 @@ def build_check(
     ]
     counting = ["-DFPTT_COUNT_CLASSES"] if count else []
     objects: list[Path] = []
-    sources: list[tuple[Path, tuple[str, ...]]] = [
-        (folder / f"{firmware.name}.c", ("-include", "count.h")),
-        (runtime / "check" / "check.c", ()),
-        (runtime / "check" / "count.c", ()),
-        *((folder / path, flags) for path, flags in firmware.files),
+    sources: list[tuple[Path, BuildFile]] = [
+        (folder / f"{firmware.name}.c", BuildFile("", ("-include", "count.h"))),
+        (runtime / "check" / "check.c", BuildFile("", ())),
+        (runtime / "check" / "count.c", BuildFile("", ())),
+        *((folder / file.path, file) for file in firmware.files),
     ]
-    for source, flags in sources:
+    for source, file in sources:
         out = work / f"{source.stem}.o"
         command = [
-            compiler,
+            find_compiler(file.compiler) if file.compiler else compiler,
             *CFLAGS,
-            *firmware.target.cflags,
+            *(file.machine or firmware.target.cflags),
             *firmware.definitions,
-            *flags,
+            *file.flags,
             *counting,
             *includes,
         ]
@@ -112,6 +113,20 @@ def build_check(
         stack_bytes=STACK_BYTES,
         ram=firmware.target.ram_for(need),
     )
+
+
+def find_compiler(name: str) -> str:
+    """The path of a compiler that a target needs besides its own.
+
+    Raises:
+        InputError: it is not installed; names the package.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise InputError(
+            f"{name} is not here, and vectors need it. On Debian and Ubuntu: apt-get install {name}"
+        )
+    return found
 
 
 #: the run time's files, compiled: command and text -> object file

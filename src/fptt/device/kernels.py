@@ -45,12 +45,16 @@ class KernelFile:
         flags: for the compiler, besides CFLAGS and the target's.
         kernels: what it defines, without the prefix `fptt_`; empty for files that always belong.
         headers: of its own.
+        compiler: another one than the target's, where that knows too little of the processor.
+        machine: the flags that tell that one what to compile for.
     """
 
     path: str
     flags: tuple[str, ...]
     kernels: tuple[str, ...] = ()
     headers: tuple[str, ...] = ()
+    compiler: str = ""
+    machine: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -134,10 +138,50 @@ _HELIUM = (
 )
 
 
+#: vectors of RISC-V. gcc 12 has no intrinsics for them; the last two flags keep clang from spilling
+#: vectors and from adding up addresses
+_CLANG = "clang-19"
+_RVV_MACHINE = (
+    "--target=riscv64-unknown-elf",
+    "-march=rv64gcv",
+    "-mabi=lp64d",
+    "-mcmodel=medany",
+    "-isystem",
+    "/usr/lib/picolibc/riscv64-unknown-elf/include",
+)
+_RVV_FLAGS = (
+    "-O3",
+    *_EXACT,
+    "-fno-vectorize",
+    "-fno-slp-vectorize",
+    "-mllvm",
+    "-enable-misched=false",
+    "-mllvm",
+    "-disable-lsr",
+)
+_RVV_HEADERS = ("src/rvv/rvv.h", "src/rvv/functions.h")
+
+
+def _rvv(name: str, kernels: tuple[str, ...]) -> KernelFile:
+    return KernelFile(f"src/rvv/{name}.c", _RVV_FLAGS, kernels, _RVV_HEADERS, _CLANG, _RVV_MACHINE)
+
+
+_RISCV_VECTOR = (
+    _rvv("products", _PRODUCTS),
+    _rvv("cells", _CELLS),
+    _rvv("updates", _UPDATES),
+    KernelFile("src/elementwise.c", (*_EXACT, _FUSED_MATH), _ELEMENTWISE),
+    KernelFile("src/losses.c", (*_EXACT, _FUSED_MATH), _LOSSES),
+    *_ALWAYS,
+)
+
+
 def kernels_for(target: str, dtype: str, activation_dtype: str) -> tuple[KernelFile, ...]:
     """All kernels for a target and a pair of number types."""
     if target in ("rv64", "rv32"):
         return _RISCV
+    if target == "rv64gcv":
+        return _RISCV_VECTOR
     if target == "cortex-m4":
         return _CORTEX_M4
     if target == "cortex-m55":

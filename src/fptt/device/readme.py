@@ -77,7 +77,7 @@ def _needs(target: Target) -> str:
 def command(target: Target) -> str | None:
     """The command that runs main.elf under the first emulator of a target."""
     for emulator in EMULATORS.values():
-        if emulator.target == target.name and emulator.program:
+        if emulator.runs(target.name) and emulator.program:
             options = [option.format(vlen=128) for option in emulator.options]
             return shlex.join([emulator.program, *options, "main.elf"])
     return None
@@ -200,7 +200,7 @@ how numbers round). The header is for C and C++."""
 
 
 def _files(target: Target, name: str) -> str:
-    emulators = [e.name for e in EMULATORS.values() if e.target == target.name]
+    emulators = [e.name for e in EMULATORS.values() if e.runs(target.name)]
     return f"""\
 ## What is what
 

@@ -192,6 +192,14 @@ TARGETS: dict[str, Target] = {
             "-march=rv64imafdc_zicsr",
             "-mabi=lp64d",
         ),
+        # gcc 12 compiles what has no vectors; `fptt.device.kernels` names the compiler of the rest
+        _riscv(
+            "rv64gcv",
+            "RISC-V RV64GC with vectors (RVV 1.0, any length), QEMU's machine virt and Spike",
+            8,
+            "-march=rv64imafdc_zicsr",
+            "-mabi=lp64d",
+        ),
         # with _zicsr the compiler would choose libraries without floating point
         _riscv(
             "rv32",
