@@ -80,7 +80,7 @@ int main(void) {
   fptt_port_paint_stack();
   const uint64_t before = fptt_port_instructions();
   fptt_status status = FPTT_OK;
-  float losses[CHECK_BATCHES * CHECK_PARTS];
+  static float losses[CHECK_BATCHES * CHECK_PARTS];
   size_t seen = 0;
   for (size_t b = 0; b < CHECK_BATCHES; b++) {
     fptt_begin_sequence(&learner);

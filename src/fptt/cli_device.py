@@ -149,7 +149,7 @@ def run(
 
     JSON: {emulator, target, sequences, data, parts, updates, status, multiply_adds, instructions,
     instructions_per_multiply_add, classes, losses, host_losses, differences,
-    largest_parameter_difference, tolerance, arena_bytes, ram_bytes, flash_bytes, stack_bytes,
+    largest_parameter_difference, tolerance, arena_bytes, ram_bytes, linked_ram_bytes, flash_bytes, stack_bytes, stack_bound,
     refuses_one_byte_less, seconds}.
     """
     from fptt import deploy

@@ -17,6 +17,7 @@ from fptt.device.emulator import Console, emulator
 from fptt.device.folder import read_folder
 from fptt.device.footprint import footprint
 from fptt.device.harness import Check, build_check, parse
+from fptt.device.kernels import stack_bytes
 from fptt.errors import FpttError, InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import Role
@@ -61,7 +62,8 @@ class Report:
         linked_ram_bytes: static data of the linked check program that belong to the model; 0 where
             no linker script places them (posix).
         flash_bytes: code and constants of the linked check program, its samples included.
-        stack_bytes: the high-water mark.
+        stack_bytes: the high-water mark, of all that trained.
+        stack_bound: what it stays below, as the README of the folder says.
         refuses_one_byte_less: whether it refused to start with one byte less than it needs.
         seconds: of the emulator.
     """
@@ -84,6 +86,7 @@ class Report:
     linked_ram_bytes: int
     flash_bytes: int
     stack_bytes: int
+    stack_bound: int
     refuses_one_byte_less: bool
     seconds: float
 
@@ -126,6 +129,11 @@ class Report:
             raise FpttError(
                 f"the linker placed {self.linked_ram_bytes:,} bytes of RAM for the model, "
                 f"{self.ram_bytes:,} were planned"
+            )
+        if self.stack_bytes > self.stack_bound:
+            raise FpttError(
+                f"the stack took {self.stack_bytes:,} bytes, more than the bound of "
+                f"{self.stack_bound:,}"
             )
         if not self.refuses_one_byte_less:
             raise FpttError("the firmware started with one byte less than it needs")
@@ -195,6 +203,7 @@ def run(
         linked_ram_bytes=_model_symbols(sizes) if sizes else 0,
         flash_bytes=sizes.flash_bytes if sizes else 0,
         stack_bytes=check.stack,
+        stack_bound=stack_bytes(firmware.target.name),
         refuses_one_byte_less=check.one_byte_less == "FPTT_ARENA_TOO_SMALL",
         seconds=console.seconds,
         status=check.status,

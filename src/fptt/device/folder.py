@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from fptt.device.emit import emit
 from fptt.device.footprint import Footprint, footprint
-from fptt.device.kernels import CFLAGS, HEADERS, KernelFile, definitions, kernel_files
+from fptt.device.kernels import (
+    CFLAGS,
+    HEADERS,
+    KernelFile,
+    definitions,
+    kernel_files,
+    stack_bytes,
+)
 from fptt.device.readme import readme
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Target
@@ -24,7 +31,7 @@ if TYPE_CHECKING:
 
 #: describes the folder to `fptt run`
 DESCRIPTION = "firmware.json"
-#: stack for the example and for `fptt run`
+#: room for the stack in the example and in `fptt run`
 STACK_BYTES = 16 * 1024
 
 
@@ -142,7 +149,7 @@ def write_folder(
     texts = {
         # first: a folder that has it may be written again, should this be stopped
         DESCRIPTION: json.dumps(description, indent=1) + "\n",
-        "README.md": readme(program, target, name, size, STACK_BYTES),
+        "README.md": readme(program, target, name, size, stack_bytes(target.name)),
         f"{name}.h": source.header,
         f"{name}.c": source.code,
         f"{name}_weights.h": source.weights,

