@@ -33,7 +33,9 @@ LossLimit = Annotated[
         "for regression]"
     ),
 ]
-ExportSeed = Annotated[int, typer.Option("--seed", help="Of dropout and stochastic rounding.")]
+ExportSeed = Annotated[
+    int, typer.Option("--seed", help="Of dropout, stochastic rounding and adapters.")
+]
 Folder = Annotated[Path, typer.Argument(help="A folder that `fptt export` wrote.")]
 On = Annotated[
     str,
@@ -76,6 +78,8 @@ def export(
     activation_dtype: given.ActivationDtype = None,
     rounding: given.Rounding = "nearest",
     train_only: given.TrainOnly = None,
+    recompute: given.Recompute = False,
+    adapters: given.Adapters = None,
     loss_limit: LossLimit = None,
     seed: ExportSeed = 0,
     as_json: given.Json = False,
@@ -105,7 +109,10 @@ def export(
             "activation_dtype": activation_dtype,
             "rounding": rounding,
             "train": tuple(train_only or ("*",)),
+            "recompute": recompute,
+            "adapters": given.ranks(adapters),
         },
+        seed=seed,
         chosen=given.chosen(context, set(context.params) - _OF_EXPORT),
     )
     firmware = deploy.export(
@@ -149,8 +156,8 @@ def run(
 
     JSON: {emulator, target, sequences, data, parts, updates, status, multiply_adds, instructions,
     instructions_per_multiply_add, classes, losses, host_losses, differences,
-    largest_parameter_difference, tolerance, arena_bytes, ram_bytes, linked_ram_bytes, flash_bytes, stack_bytes, stack_bound,
-    refuses_one_byte_less, seconds}.
+    largest_parameter_difference, tolerance, arena_bytes, ram_bytes, linked_ram_bytes, flash_bytes,
+    stack_bytes, stack_bound, refuses_one_byte_less, seconds}.
     """
     from fptt import deploy
     from fptt.report import device_tables

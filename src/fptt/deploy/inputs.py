@@ -34,6 +34,7 @@ def trained(
     optimizer: tuple[str, float, float],
     fptt: Mapping[str, Any],
     options: Mapping[str, Any],
+    seed: int = 0,
     chosen: Collection[str] = (),
 ) -> tuple[Program, dict[str, Array], Mapping[str, Any], str | None]:
     """The program and the weights that a file stands for.
@@ -45,6 +46,7 @@ def trained(
         optimizer: its name, learning rate and momentum.
         fptt: options of the rule fptt.
         options: further ones of `fptt.build`.
+        seed: of adapters, which start at random.
         chosen: names of the choices that the user made, which a checkpoint cannot honour.
 
     Returns:
@@ -76,10 +78,8 @@ def trained(
         criterion=model.criterion,  # type: ignore[arg-type]
         **options,
     )
-    weights = model.net.weights
-    assert weights is not None
     normalisation = model.notes.get("normalisation", {})
-    return program, dict(weights), normalisation, model.notes.get("task")
+    return program, program.net.initial(seed), normalisation, model.notes.get("task")
 
 
 def samples(

@@ -177,8 +177,8 @@ _RISCV_VECTOR = (
 
 
 #: what the library takes of the stack at most, whatever the model: the deepest of all functions is
-#: the gradient that is applied at once, which holds a few lines of it. Measured under emulation over
-#: the networks of the tests, and rounded up
+#: the gradient that is applied at once, which holds a few lines of it. Measured under emulation
+#: over the networks of the tests, and rounded up
 _STACK = {"rv64": 3072, "rv32": 3072, "cortex-m4": 3072, "rv64gcv": 5120, "cortex-m55": 5120}
 
 
