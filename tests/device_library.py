@@ -1,6 +1,7 @@
 """An exported model as a library of this process, driven call by call; a flash that can fail."""
 
 import ctypes
+import os
 import subprocess
 from ctypes import CFUNCTYPE, Structure, byref, c_int, c_uint32, c_void_p
 from pathlib import Path
@@ -196,6 +197,18 @@ class Device:
     def learned(self):
         """The bytes of the state of learning."""
         return bytes(self.arena[: self.program.plan.learned_bytes])
+
+
+def runtime_of_mutations():
+    """Another C run time, where tests/mutations_c.py names one."""
+    if "FPTT_RUNTIME" in os.environ:
+        import fptt.device.folder
+
+        other = Path(os.environ["FPTT_RUNTIME"]) / "runtime"
+        fptt.device.folder.runtime_folder = lambda: other
+
+
+runtime_of_mutations()
 
 
 def build(program, folder: Path, *, seed=3, flags=(), compiler="cc", **options):

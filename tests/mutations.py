@@ -1377,6 +1377,90 @@ def _any_layout(code: str) -> str:
     return (r"[ ]*" if code[:1] == " " else "") + pattern + (r"\n" if code[-1:] == "\n" else "")
 
 
+# -- devices ------------------------------------------------------------------------------------
+
+DEVICE = "test_device_programs.py"
+CALLS = "device/calls.py"
+EMIT = "device/emit.py"
+mutation(
+    "device: h and x of a gate's sum change places",
+    (CALLS, "{c.factors(x, w)}, {c.factors(h, v)}", "{c.factors(h, v)}, {c.factors(x, w)}"),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: the state before a step is that after it",
+    (CALLS, '"step": _sum("t", buffer.lead + ref.offset)', '"step": _sum("t", buffer.lead)'),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: the last step is the first of the part",
+    (CALLS, '"last": _sum("steps", buffer.lead - 1)', '"last": str(buffer.lead)'),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: the bias is left out",
+    (
+        CALLS,
+        'c.at("bias"), c.rows("start"), c.rows("y"), c.width("y"))',
+        'NONE, c.rows("start"), c.rows("y"), c.width("y"))',
+    ),
+    tests=DEVICE,
+)
+mutation(
+    "device: gradients take dy for x",
+    (
+        CALLS,
+        'p, q = ("x", "dy") if matrix(c.ref("theta"))',
+        'p, q = ("x", "x") if matrix(c.ref("theta"))',
+    ),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: dropout forgets the part's first step",
+    (CALLS, "at.begin + {step}", "{step}"),
+    tests=DEVICE,
+)
+mutation(
+    "device: Q of another part",
+    (CALLS, "+ at.part *", "+ 0 *"),
+    tests=DEVICE,
+)
+mutation(
+    "device: constants that are not zero are",
+    (CALLS, "    if bits == 0:", "    if True:"),
+    tests=DEVICE,
+)
+mutation(
+    "device: an operation that is left out at the first step is not",
+    (EMIT, "        if op.after_first:", "        if not op.after_first:"),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: the reverse loop runs forwards",
+    (EMIT, "                if item.reverse", "                if not item"),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: no learning rate",
+    (EMIT, "float_literal(self.program.optimizer.lr)", "float_literal(0.0)"),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: only gradients are watched",
+    (EMIT, 'what = "input" if is_input else "gradient"', 'what = "gradient"'),
+    tests="test_device_learner.py",
+)
+mutation(
+    "device: Q is learnt before the part was found sound",
+    (
+        "program/plan.py",
+        "                                first_last[touched.buffer.name][1] = clock",
+        "                                pass",
+    ),
+    tests=DEVICE,
+)
+
+
 def run_tests(copy: Path, tests: tuple[str, ...], output: Path) -> int:
     """Runs tests on a copy of src in a forked child; returns pytest's exit code."""
     child = os.fork()
@@ -1455,6 +1539,8 @@ class Server:
     def try_mutation(self, chosen: Mutation | None, tests: tuple[str, ...] = ()) -> tuple[int, str]:
         """The same for a fresh copy with a mutation."""
         with tempfile.TemporaryDirectory(dir=self.folder.name) as folder:
+            # exported folders take their C files from beside the package
+            (Path(folder) / "runtime").symlink_to(SOURCE.parent / "runtime")
             return self.run(
                 mutated_copy(chosen, Path(folder), self.compiled),
                 tests or (chosen.tests if chosen else all_tests()),

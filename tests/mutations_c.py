@@ -305,6 +305,29 @@ MUTATIONS = [
         "flash->erase(flash->context, newest) || flash->erase(flash->context, half - newest)",
     ),
     ("flash", "  if (s[better(s)].state > FPTT_SLOT_EMPTY) return FPTT_FLASH_WRITE_FAILED;\n", ""),
+    # the driver of exported models
+    ("learner", "BITS_OF_INF) return stop(l, FPTT_LOSS_NOT_FINITE)", "BITS_OF_INF) return FPTT_OK"),
+    ("learner", "if (l->loss > l->loss_limit)", "if (0)"),
+    ("learner", "if (!update_is_safe(l))", "if (0)"),
+    ("learner", "  model->accept(l->arena, at);\n", ""),
+    (
+        "learner",
+        "  if (l->targets && l->learning) status = learn",
+        "  if (l->targets) status = learn",
+    ),
+    ("learner", "    l->model->reset(l->arena, all_steps(l));\n", ""),
+    ("learner", "if (model->input_is_token && bad_tokens(model, x))", "if (0)"),
+    ("learner", "if (target && model->target_is_label && bad_labels(model, target))", "if (0)"),
+    ("learner", "if (l->progress.position == 0) model->next", "if (0) model->next"),
+    ("learner", "(l->progress.position + 1) % model->steps", "l->progress.position + 1"),
+    ("learner", "    if (l->targets && l->learning) take_outputs(l, t);\n", ""),
+    ("learner", "what == FPTT_SAVE_FULL && l->at.high > 0", "0"),
+    ("learner", "  if (status == FPTT_FLASH_READ_FAILED) fptt_rollback(l);\n", ""),
+    ("learner", "if (what == FPTT_SAVE_WEIGHTS) l->model->start(", "if (0) l->model->start("),
+    ("learner", "bytes < model->arena_bytes", "bytes + 1 < model->arena_bytes"),
+    ("learner", "(uintptr_t)arena % 16 != 0", "(uintptr_t)arena % 4 != 0"),
+    ("learner", "  memset(l->arena, 0, l->model->arena_bytes);\n", ""),
+    ("learner", "counted += target[r] >= 0;", "counted++;"),
 ]
 #: of the kernels for processors that compute one number at a time; built with FPTT_FUSED
 FUSED_MUTATIONS = [
@@ -353,7 +376,10 @@ EQUIVALENT = {
 
 #: what the host's engine does not contain: file -> its tests, which compile it from FPTT_RUNTIME,
 #: and which of them look at what it does
-APART = {"flash": ("test_device_flash.py", "not compiles")}
+APART = {
+    "flash": ("test_device_flash.py", "not compiles"),
+    "learner": ("test_device_learner.py", "Test"),
+}
 
 #: where a file's mistakes show, where it is not in all of them
 BATTERIES = {"drive": ("programs",), "pool": ("threads",)}
