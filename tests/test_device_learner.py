@@ -166,6 +166,8 @@ class TestStopping:
         assert changed == (device.learner.progress.updates > 4)
         assert device.learner.learning == 0
         assert device.learner.stopped != 0
+        # the state that was none is gone: the parts after it are as good as ever
+        assert np.isfinite(device.predict()).all()
 
     def test_it_goes_on_when_it_is_told_to(self, device):
         x, y = data()
@@ -216,6 +218,13 @@ class TestStopping:
         x, y = data()
         device.sequence(x, y)
         before = device.learned
+        trainer = host(program)
+        trainer.train_batch(x, y)
+        known = trainer.state()["auxiliary.Q"]
+        at = program.plan.offsets["auxiliary.Q"]
+        q = np.frombuffer(before[at : at + known.nbytes // (known.itemsize // 4)], np.float32)
+        np.testing.assert_allclose(q.reshape(known.shape), known, rtol=1e-5)
+        assert np.ptp(q) > 0  # it has learnt
         x[0, 9, 0] = np.nan  # of the last part, which moves Q
         good = device.learner.progress.updates
         device.sequence(x, y)
