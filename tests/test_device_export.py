@@ -128,6 +128,39 @@ def test_the_readme_is_true(target, tmp_path):
     assert f"{size.factory:,}" in text
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_two_models_in_one_firmware(dtype, tmp_path):
+    """Of the same number types they share the run time; of others the linker refuses them."""
+    for name, own in (("one", "float32"), ("two", dtype)):
+        export(tmp_path / name, name=name, program=program_of(dtype=own))
+        make(tmp_path / name, "library")
+    (tmp_path / "app.c").write_text(
+        '#include "one.h"\n#include "two.h"\n'
+        "static uint8_t a[ONE_ARENA_BYTES] __attribute__((aligned(16)));\n"
+        "static uint8_t b[TWO_ARENA_BYTES] __attribute__((aligned(16)));\n"
+        "static one_t m;\nstatic two_t n;\n"
+        "int main(void) {\n"
+        "  return one_init(&m, a, sizeof a) != FPTT_OK || two_init(&n, b, sizeof b) != FPTT_OK;\n"
+        "}\n"
+    )
+    done = subprocess.run(
+        [
+            *("cc", "-std=c11", "-Ione", "-Itwo", "-Ione/fptt", "app.c"),
+            *("one/libone.a", "two/libtwo.a", "-o", "app"),
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if dtype == "bfloat16":
+        assert done.returncode != 0
+        assert "multiple definition" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        subprocess.run(["./app"], cwd=tmp_path, check=True)
+
+
 def test_only_what_the_model_needs(tmp_path):
     net = fptt.Network([fptt.RNN(2, 3), fptt.Linear(3, 2)])
     export(tmp_path / "m", program=fptt.build(net, fptt.TBPTT(parts=2), steps=4))

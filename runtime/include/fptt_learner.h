@@ -45,6 +45,7 @@ typedef struct {
 /* A program, described by the code that `fptt export` writes; constant. */
 typedef struct {
   const char *name;
+  const uint8_t *types; /* a symbol of the run time for these number types */
   uint32_t identity; /* differs between programs: a saved state belongs to one */
   uint32_t arena_bytes;
   uint32_t steps, parts, batch;

@@ -4,7 +4,10 @@
 
 #include <string.h>
 
+#include "fptt_kernels.h"
 #include "fptt_math.h"
+
+const uint8_t FPTT_TYPES = 1;
 
 #define BITS_OF_INF 0x7F800000u
 

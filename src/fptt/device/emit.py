@@ -372,6 +372,7 @@ class _Emitter:
         token = buffers["input"].dtype == "int32"
         fields: dict[str, str] = {
             "name": f'"{self.name}"',
+            "types": "&FPTT_TYPES",
             "identity": f"0x{self.identity:08x}u",
             "arena_bytes": "ARENA_BYTES",
             "steps": str(program.steps),
