@@ -130,6 +130,16 @@ class TestStreaming:
         trainer.train_batch(x, y)
         assert near(device, trainer)
 
+    def test_dropout_takes_other_masks_for_each_sequence(self, tmp_path):
+        net = fptt.Network([fptt.LSTM(3, 8), fptt.Dropout(0.5), fptt.Linear(8, 4)])
+        program = program_of(net=net)
+        device, trainer = Device(build(program, tmp_path / "m"), program), host(program)
+        x, y = data(steps=23)  # goes over the end of a sequence
+        for t in range(23):
+            trainer.step(x[:, t], y)
+            device.observe(x[:, t], y)
+        assert near(device, trainer)
+
     def test_end_of_an_epoch(self, device, program):
         trainer = host(program)
         for seed in range(2):

@@ -53,6 +53,13 @@ def test_learns_what_the_host_learns(case, tmp_path):
     assert report.refuses_one_byte_less
 
 
+def test_every_operation_with_a_kernel_can_be_written():
+    from fptt.device.calls import symbols
+    from fptt.program.ops import table
+
+    assert symbols() == {entry.c_symbol for entry in table().values() if entry.c_symbol}
+
+
 def test_float64_is_refused(tmp_path):
     import fptt
     from fptt.errors import InputError
