@@ -1383,8 +1383,8 @@ DEVICE = "test_device_programs.py"
 CALLS = "device/calls.py"
 EMIT = "device/emit.py"
 mutation(
-    "device: h and x of a gate's sum change places",
-    (CALLS, "{c.factors(x, w)}, {c.factors(h, v)}", "{c.factors(h, v)}, {c.factors(x, w)}"),
+    "device: a gate's sum takes h for x",
+    (CALLS, "{c.factors(x, w)}, {c.factors(h, v)}", "{c.factors(h, v)}, {c.factors(h, v)}"),
     tests="test_device_learner.py",
 )
 mutation(

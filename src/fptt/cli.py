@@ -495,6 +495,8 @@ def bench(
     rounds: given.Rounds = None,
     seconds: given.Seconds = None,
     memory: given.BenchMemory = False,
+    device: given.BenchDevice = False,
+    target: given.BenchTarget = None,
     quick: given.Quick = False,
     as_json: given.Json = False,
 ) -> None:
@@ -512,6 +514,11 @@ def bench(
     time where the weight gradients are products of their own and count as backward.
     docs/performance.md says how to read it.
 
+    --device: no time, but instructions of training one batch as firmware (--hidden, --batch
+    [default: 1,4], --parts [default: 28], --steps; LSTM, FPTT around plain SGD), counted by an
+    emulator, so exact, beside the figures to stay below; of sigmoid, tanh and the update alone; of
+    vectors by function, with 128-bit beats; and the time of one Rocket core beside that published.
+
     JSON: a list of {cell, layers, hidden, batch, parts, steps, threads, rule, optimizer, momentum,
     inputs, outputs, isa, rounds, cpu_share, fptt_s, fptt_low_s, fptt_high_s, torch_s, torch_low_s,
     torch_high_s, ratio, torch_form, torch_best_s, best_ratio, jax_s, jax_low_s, jax_high_s,
@@ -520,11 +527,23 @@ def bench(
     backward_s, backward_floor_s, update_s, update_floor_s, logic_share, forward_share,
     backward_share}, null for peers that did not train; with --memory of {cell, layers, hidden,
     batch, parts, steps, threads, rule, optimizer, momentum, inputs, outputs, peak_bytes,
-    import_bytes, arena_bytes, data_bytes, over_bytes}.
+    import_bytes, arena_bytes, data_bytes, over_bytes}; with --device {training: [{target, emulator,
+    hidden, batch, parts, steps, data, instructions, multiply_adds, per_multiply_add,
+    program_multiply_adds, per_program_multiply_add, bar, met, update_per_parameter}], functions:
+    [{target, function, elements, instructions, per_element, bar, met, published_cycles}], vectors:
+    [{target, hidden, batch, steps, function, instructions, vector_instructions, beats,
+    instructions_per_multiply_add, beats_per_multiply_add}], rocket: [{parts, instructions,
+    cycles_per_instruction, source, seconds, published_seconds}]}.
     """
     from fptt.bench.cases import cases
     from fptt.report import tables
 
+    if target is not None and not device:
+        raise InputError("--target has no effect without --device; leave it out, or give both")
+    if device:
+        given.without_effect(context, "--device", sorted(set(context.params) - _OF_BENCH_DEVICE))
+        _bench_device(hidden, batch, parts, steps, target, as_json)
+        return
     fixed = ("cell", "layers", "hidden", "batch", "parts")
     given.without_effect(context, "--sizes", fixed if sizes else ())
     given.without_effect(context, "--memory", ("against", "rounds", "seconds") if memory else ())
@@ -570,6 +589,33 @@ def bench(
         print_json(rows)
     else:
         for part in (tables.bench_memory if memory else tables.bench)(rows):
+            show(part)
+
+
+#: options that `fptt bench --device` honours
+_OF_BENCH_DEVICE = {"hidden", "batch", "parts", "steps", "device", "target", "as_json"}
+
+
+def _bench_device(
+    hidden: str, batch: str | None, parts: str | None, steps: int, target: str | None, as_json: bool
+) -> None:
+    from fptt.bench import device
+    from fptt.report import device_tables
+
+    chosen = device.cases(
+        given.number_list(hidden, "--hidden"),
+        given.number_list(batch or "1,4", "--batch"),
+        given.number_list(parts or "28"),
+        steps,
+    )
+    targets = device.builds(target.split(",") if target else None)
+    with progress() as bar:
+        line = bar.add_task("counting", total=None, note="")
+        found = device.measure_device(chosen, targets, lambda name: bar.update(line, note=name))
+    if as_json:
+        print_json(found)
+    else:
+        for part in device_tables.bench(found):
             show(part)
 
 

@@ -182,6 +182,18 @@ Seconds = Annotated[
 BenchMemory = Annotated[
     bool, typer.Option("--memory", help="Peak memory of processes that train, instead of time.")
 ]
+BenchDevice = Annotated[
+    bool,
+    typer.Option("--device", help="Instructions of firmware under emulation, instead of time."),
+]
+BenchTarget = Annotated[
+    str | None,
+    typer.Option(
+        "--target",
+        help="With --device: rv64, rv32, cortex-m4, cortex-m4-c (no assembly), cortex-m55, rv64gcv "
+        "(vectors), or several: rv64,cortex-m4.  [default: all]",
+    ),
+]
 
 
 def peers(texts: list[str] | None) -> list[str]:

@@ -101,6 +101,7 @@ def write_folder(
     normalisation: Mapping[str, Any] | None = None,
     loss_limit: float | None = None,
     task: str | None = None,
+    assembly: bool = True,
 ) -> Firmware:
     """Writes a program as a folder of C that needs nothing else.
 
@@ -110,6 +111,7 @@ def write_folder(
         target: for which processor.
         normalisation: how the task prepared its input; becomes constants of the C interface.
         task: its name.
+        assembly: False for the C that inline assembly stands for, with the same bits.
 
     Raises:
         InputError: a program that cannot be exported, or a folder with other files in it.
@@ -125,7 +127,7 @@ def write_folder(
     )
     folder = Path(folder)
     files = kernel_files(target, source.code, program.dtype, program.activation_dtype)
-    defined = tuple(definitions(program.dtype, program.activation_dtype))
+    defined = tuple(definitions(program.dtype, program.activation_dtype, assembly=assembly))
     size = footprint(program, target.pointer_bytes)
     firmware = Firmware(
         folder,

@@ -101,7 +101,7 @@ def build_check(
             *counting,
             *includes,
         ]
-        _compile(command, source, out, keep=source.is_relative_to(folder / "fptt"))
+        compile_file(command, source, out, keep=source.is_relative_to(folder / "fptt"))
         objects.append(out)
     need = program.memory().arena_bytes + 64 * 1024
     return build_elf(
@@ -133,7 +133,7 @@ def find_compiler(name: str) -> str:
 _COMPILED: dict[tuple[str, ...], bytes] = {}
 
 
-def _compile(command: list[str], source: Path, out: Path, *, keep: bool) -> None:
+def compile_file(command: list[str], source: Path, out: Path, *, keep: bool) -> None:
     """Compiles a file; one of the run time only once for all firmware with the same flags."""
     flags = [word for word in command if not word.startswith("-I")]
     key = (*flags, source.read_text())

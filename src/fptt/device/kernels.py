@@ -220,11 +220,13 @@ def kernel_files(target: Target, code: str, dtype: str, activation_dtype: str) -
     return files
 
 
-def definitions(dtype: str, activation_dtype: str) -> Sequence[str]:
-    """Flags that choose the number types and the width of vectors."""
+def definitions(dtype: str, activation_dtype: str, *, assembly: bool = True) -> Sequence[str]:
+    """Flags that choose the number types, the width of vectors, and C for inline assembly."""
     flags = ["-DFPTT_LANES=1", "-DFPTT_REGISTERS=32"]
     if activation_dtype == "bfloat16":
         flags.append("-DFPTT_ACTIVATION_BF16=1")
     if dtype == "bfloat16":
         flags.append("-DFPTT_PARAMETER_BF16=1")
+    if not assembly:
+        flags.append("-DFPTT_ASSEMBLY=0")
     return flags

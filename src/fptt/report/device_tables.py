@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -61,3 +61,116 @@ def run(report: Report) -> Iterator[Table | str]:
     yield "one byte less than it needs: " + (
         "refused" if report.refuses_one_byte_less else "NOT refused"
     )
+
+
+def bench(found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Table | str]:
+    """What `fptt bench --device` counted."""
+    if found["training"]:
+        yield _training(found["training"])
+        yield (
+            "Everything counts: activations, updates, the loop over the steps. Divided "
+            "by 4H(I+H) multiply-adds forward and 4HH + 4H(I+H) backward a step and sequence; "
+            "program: by those that it executes, with the readout, without dh at a part's first "
+            "step. update: of one parameter."
+        )
+    if found["functions"]:
+        yield _functions(found["functions"])
+        yield (
+            "A loop over an array: loads, stores, the loop and the call count. update: FPTT around "
+            "plain SGD, a parameter. plain_product: the naive code, a multiply-add."
+        )
+    if found["vectors"]:
+        yield _vectors(found["vectors"])
+        yield (
+            "One part, on Spike. A beat is 128 bits of one operand: an instruction on a group of "
+            "LMUL registers takes LMUL beats, whatever its length; a scalar one takes one."
+        )
+    if found["rocket"]:
+        yield _rocket(found["rocket"])
+
+
+def _training(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = plain_table(
+        "Training one batch with FPTT, LSTM 1-H-10",
+        *("target", "H", "T", "K", "batch", "instructions", "multiply-adds", "program's"),
+        *("per multiply-add", "of the program's", "bar", "", "update"),
+    )
+    for row in rows:
+        table.add_row(
+            row["target"],
+            *(str(row[name]) for name in ("hidden", "steps", "parts", "batch")),
+            *(f"{row[n]:,}" for n in ("instructions", "multiply_adds", "program_multiply_adds")),
+            f"{row['per_multiply_add']:.3f}",
+            f"{row['per_program_multiply_add']:.3f}",
+            *_verdict(row),
+            f"{row['update_per_parameter']:.2f}" if row["update_per_parameter"] else "-",
+        )
+    return table
+
+
+def _functions(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = plain_table(
+        "Instructions by element",
+        *("target", "function", "elements", "instructions", "each", "bar", "", "published cycles"),
+        left=2,
+    )
+    for row in rows:
+        cycles = row["published_cycles"]
+        table.add_row(
+            row["target"],
+            row["function"],
+            f"{row['elements']:,}",
+            f"{row['instructions']:,}",
+            f"{row['per_element']:.2f}",
+            *_verdict(row),
+            "-" if cycles is None else f"{cycles:.0f}",
+        )
+    return table
+
+
+def _vectors(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """Functions that matter, and the sums."""
+    table = plain_table(
+        "RISC-V vectors of 128 bits, one part",
+        *("function", "H", "T", "batch", "instructions", "of vectors", "beats"),
+        *("instructions/multiply-add", "beats/multiply-add"),
+    )
+    for row in rows:
+        total = row["function"] == "all"
+        if not total and row["beats_per_multiply_add"] < 0.001:
+            continue
+        table.add_row(
+            row["function"],
+            *(str(row[name]) for name in ("hidden", "steps", "batch")),
+            *(f"{row[name]:,}" for name in ("instructions", "vector_instructions", "beats")),
+            f"{row['instructions_per_multiply_add']:.4f}",
+            f"{row['beats_per_multiply_add']:.4f}",
+            end_section=total,
+        )
+    return table
+
+
+def _rocket(rows: Sequence[Mapping[str, Any]]) -> Table:
+    table = plain_table(
+        "One Rocket core at 500 MHz without accelerator, batch 4",
+        *("cycles per instruction", "", "K", "instructions", "seconds", "published", "ratio"),
+        left=2,
+    )
+    for row in rows:
+        table.add_row(
+            f"{row['cycles_per_instruction']:.2f}",
+            row["source"],
+            str(row["parts"]),
+            f"{row['instructions']:,}",
+            f"{row['seconds']:.2f}",
+            f"{row['published_seconds']:.2f}",
+            f"{row['published_seconds'] / row['seconds']:.1f}",
+        )
+    return table
+
+
+def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
+    """The bar, and whether it is met."""
+    if row["bar"] is None:
+        return "-", ""
+    return f"{row['bar']:g}", "pass" if row["met"] else "miss"
