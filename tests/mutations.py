@@ -1401,8 +1401,10 @@ mutation(
     "device: the bias is left out",
     (
         CALLS,
-        'c.at("bias"), c.rows("start"), c.rows("y"), c.width("y"))',
-        'NONE, c.rows("start"), c.rows("y"), c.width("y"))',
+        '@writes("affine")\ndef _write_affine(c: Call) -> Iterator[str]:\n'
+        '    yield _affine(c, "x", "w", c.at("bias"),',
+        '@writes("affine")\ndef _write_affine(c: Call) -> Iterator[str]:\n'
+        '    yield _affine(c, "x", "w", NONE,',
     ),
     tests=DEVICE,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -404,16 +405,25 @@ def reproduce(
     formats: the same three formats on MNIST by rows (the embedded images, or all with --data-dir)
     and in the demo's personalisation.
 
+    small: what training in little memory costs in accuracy: the demo's personalisation where all
+    weights train or only some, with gates computed again, with low-rank adapters, in float32 and
+    bfloat16. Needs no data files.
+
     JSON: of sweep a list of {parts, format, loss, final_loss, arena_bytes, seconds}; of formats a
     list of {study: mnist-rows, format, accuracy, arena_bytes, seconds}, accuracy after every epoch,
     and {study: personalisation, parts, format, new_before, new_after, old_before, old_after,
-    arena_bytes, seconds}; of fsdd a list of
+    arena_bytes, seconds}; of small a list of {trains, parts, batch, recompute, lr, format, trained,
+    updates, arena_bytes, const_bytes, new_before, new_after, old_before, old_after, seconds}; of
+    fsdd a list of
     {speaker, base_accuracy, tuned_accuracy, control_accuracy, own_only_accuracy,
     others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
     others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.
     """
-    if table not in ("fsdd", "sweep", "formats"):
-        raise InputError(f"unknown table {table!r}; expected fsdd, sweep or formats")
+    if table not in ("fsdd", "sweep", "formats", "small"):
+        raise InputError(f"unknown table {table!r}; expected fsdd, sweep, formats or small")
+    if table == "small":
+        _reproduce_small(quick, seed, as_json)
+        return
     if table != "fsdd":
         _reproduce_formats(table, data_dir, quick, seed, as_json)
         return
@@ -475,6 +485,28 @@ def _reproduce_formats(
     else:
         for result in shown:
             show(result)
+
+
+def _reproduce_small(quick: bool, seed: int, as_json: bool) -> None:
+    from fptt.report import tables
+    from fptt.studies.demo import DemoSettings
+    from fptt.studies.small import QUICK, small
+
+    with progress() as bar:
+        line = bar.add_task("", total=1.0, note="")
+
+        def advance(what: str, share: float) -> None:
+            bar.update(line, completed=share, note=what)
+
+        rows = small(
+            settings=replace(QUICK if quick else DemoSettings(), seed=seed),
+            epochs=1 if quick else None,
+            on_progress=advance,
+        )
+    if as_json:
+        print_json([row.as_json() for row in rows])
+    else:
+        show(tables.small(rows))
 
 
 @app.command(epilog="Example: fptt bench --batch 1,4 --parts 28 --against torch,jax")

@@ -130,7 +130,10 @@ SeedsConfiguration = Annotated[
 ]
 Program = Annotated[bool, typer.Option("--program", help="Print the program, too.")]
 Table = Annotated[
-    str, typer.Argument(help="fsdd: six speakers' digits; sweep, formats: number formats.")
+    str,
+    typer.Argument(
+        help="fsdd: six speakers' digits; sweep, formats: number formats; small: small training."
+    ),
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="A short version, to see that it works.")]
 Seed = Annotated[int, typer.Option(help="Of weights, order and split.")]

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fptt.planning import MemoryComparison, PlanRow, WorkComparison
     from fptt.studies.demo import DemoRow
     from fptt.studies.formats import PersonalRow, RowsRow, SweepRow
+    from fptt.studies.small import SmallRow
 
 
 def plain_table(title: str, *columns: str, left: int = 1) -> Table:
@@ -281,6 +282,40 @@ def personal_formats(rows: Sequence[PersonalRow]) -> Table:
             *(f"{100 * share:.1f} %" for share in shares),
             f"{row.arena_bytes:,}",
             f"{row.seconds:.1f} s",
+        )
+    return table
+
+
+def small(rows: Sequence[SmallRow]) -> Table:
+    """Small training: one line a way, the formats side by side; first what was before."""
+    names = list(dict.fromkeys(row.format for row in rows))
+    short = [name.removesuffix(" stochastic") for name in names]
+    first = rows[0]
+    table = plain_table(
+        "LSTM 1-128-10, pixel by pixel (T=784), goes on learning from a new user by FPTT: what "
+        "training costs in bytes, and the accuracy on the new user's digits and the old test set",
+        *("trains", "gates", "K", "batch", "numbers", "rate", "updates"),
+        *(f"{what}\n{name}" for what in ("arena", "constant", "new", "old") for name in short),
+        "time",
+        left=2,
+    )
+    table.add_row(
+        *("before", *[""] * (6 + 2 * len(names))),
+        *[f"{100 * first.new_before:.1f} %"] * len(names),
+        *[f"{100 * first.old_before:.1f} %"] * len(names),
+        "",
+    )
+    for low in range(0, len(rows), len(names)):
+        way = rows[low : low + len(names)]
+        one = way[0]
+        table.add_row(
+            *(one.trains, "again" if one.recompute else "kept", str(one.parts), str(one.batch)),
+            *(f"{one.trained:,}", f"{one.lr:g}", f"{one.updates:,}"),
+            *(f"{row.arena_bytes:,}" for row in way),
+            *(f"{row.const_bytes:,}" for row in way),
+            *(f"{100 * row.new_after:.1f} %" for row in way),
+            *(f"{100 * row.old_after:.1f} %" for row in way),
+            f"{sum(row.seconds for row in way):.1f} s",
         )
     return table
 

@@ -46,7 +46,7 @@ class Run:
             last step included. 784: at the end of a digit; 28: at the end of each row of pixels.
         clip: largest norm of the update direction, or None. A gradient over 784 steps can be large
             at times; clipping it needs memory for all of it, which short parts do without.
-        dtype, rounding: as in `fptt.build`.
+        dtype, rounding, train, adapters, recompute: as in `fptt.build`.
     """
 
     rule: str
@@ -57,6 +57,9 @@ class Run:
     clip: float | None = None
     dtype: str = "float32"
     rounding: str = "nearest"
+    train: tuple[str, ...] = ("*",)
+    adapters: Mapping[str, int] | None = None
+    recompute: bool = False
 
     @property
     def loss(self) -> str:
@@ -214,6 +217,9 @@ def demo_program(net: Network, run: Run, settings: DemoSettings) -> Program:
         clip=run.clip,
         dtype=run.dtype,
         rounding=run.rounding,
+        train=run.train,
+        adapters=run.adapters,
+        recompute=run.recompute,
     )
 
 
@@ -251,7 +257,28 @@ def _announcer(
     return lambda row: on_progress(name, int(row["epoch"]), epochs)
 
 
-def _updates(run: Run, sequences: int, settings: DemoSettings) -> int:
+class Judge:
+    """The accuracies that count.
+
+    Whatever the weights were trained in, they are judged in float32.
+
+    Args:
+        net: the network, without adapters.
+        digits: `judge` and `old` are looked at.
+    """
+
+    def __init__(self, net: Network, digits: Digits) -> None:
+        self._sets = (digits.judge, digits.old)
+        self._inference = Inference(net, every_step=False, criterion="cross_entropy")
+
+    def accuracies(self, parameters: Mapping[str, Any]) -> tuple[float, float]:
+        """Shares of the new user's other digits and of everybody's that are read right."""
+        self._inference.load(parameters)
+        new, old = (self._inference.evaluate(data)["accuracy"] for data in self._sets)
+        return new, old
+
+
+def updates(run: Run, sequences: int, settings: DemoSettings) -> int:
     """One for every part with a label, in every batch of every epoch."""
     learning = min(run.parts, STEPS // run.label_every)
     return learning * -(-sequences // settings.batch) * run.epochs
@@ -271,20 +298,16 @@ def run_demo(
     settings = settings or DemoSettings()
     model = demo_model(settings.model)
     digits = demo_digits(load("s-mnist", subset=True).test, settings)
-    judge = Inference(model.net, every_step=False, criterion="cross_entropy")
-
-    def accuracies(parameters: Mapping[str, Any]) -> list[float]:
-        judge.load(parameters)
-        return [judge.evaluate(data)["accuracy"] for data in (digits.judge, digits.old)]
-
+    judge = Judge(model.net, digits)
     assert model.net.weights is not None
-    before = accuracies(model.net.weights)
+    before = judge.accuracies(model.net.weights)
     rows = []
     for run in settings.runs:
         started = time.perf_counter()
         trainer = adapt(model.net, run, digits.learn, settings, on_progress)
         seconds = time.perf_counter() - started
-        after, memory = accuracies(trainer.parameters()), trainer.program.memory()
+        after = judge.accuracies(trainer.merged_parameters())
+        memory = trainer.program.memory()
         rows.append(
             DemoRow(
                 run.rule,
@@ -296,7 +319,7 @@ def run_demo(
                 old_before=before[1],
                 old_after=after[1],
                 label_every=run.label_every,
-                updates=_updates(run, len(digits.learn), settings),
+                updates=updates(run, len(digits.learn), settings),
                 memory_bytes=memory.categories,
                 arena_bytes=memory.arena_bytes,
                 seconds=seconds,
