@@ -886,7 +886,7 @@ def test_json_has_null_where_a_number_is_infinite(fptt_json, monkeypatch, bad):
 def test_json_of_plan(fptt_json):
     options = ["plan", "--steps", 28, "--hidden", 8, "--inputs", 3, "--batch", 5]
     (one,) = fptt_json(*options, "--parts", 4)
-    row_keys, comparison = documented(cli.plan)
+    row_keys, comparison, device = documented(cli.plan)
     net = fptt.Network([fptt.LSTM(3, 8), fptt.Linear(8, 10)])
     program = fptt.build(net, fptt.FPTT(parts=4), fptt.SGD(0.01), steps=28, batch=5)
     assert set(one) == set(row_keys)
@@ -898,6 +898,8 @@ def test_json_of_plan(fptt_json):
     rows = fptt_json(*options, "--parts", "1,4,28")
     assert [row["parts"] for row in rows] == [1, 4, 28]
     assert rows[1] == one
+    fits = fptt_json(*options, "--parts", 4, "--target", "rv64")
+    assert set(fits) == set(device)
     seeds = fptt_json("plan", "--seeds-configuration")
     assert set(seeds) == set(comparison)
     assert seeds["memory"] == [vars(r) for r in planning.seeds_memory(planning.seeds_program())]

@@ -1,6 +1,6 @@
 /* Trains an exported model on samples that were compiled in, and prints everything it learnt, bit by
- * bit, so that the host can compare (`fptt run`). Built with FPTT_COUNT_CLASSES it also counts
- * instructions by function class.
+ * bit, so that the host can compare (`fptt run`). Built with FPTT_COUNT it also counts instructions by
+ * operation.
  *
  * check_data.h says what to do: CHECK_MODEL (the fptt_model), CHECK_ARENA_BYTES, CHECK_OUTPUTS, how
  * many batches, steps and parts, and where the input and the targets of a step are. */
@@ -69,6 +69,9 @@ static void bytes(const char *name, const uint8_t *from, size_t count) {
   }
 }
 
+/* not on the stack, whose depth is measured */
+static float losses[CHECK_BATCHES * CHECK_PARTS];
+
 int main(void) {
   const fptt_model *model = &CHECK_MODEL;
   /* one byte less than the model needs must be refused */
@@ -80,7 +83,6 @@ int main(void) {
   fptt_port_paint_stack();
   const uint64_t before = fptt_port_instructions();
   fptt_status status = FPTT_OK;
-  static float losses[CHECK_BATCHES * CHECK_PARTS];
   size_t seen = 0;
   for (size_t b = 0; b < CHECK_BATCHES; b++) {
     fptt_begin_sequence(&learner);

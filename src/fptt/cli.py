@@ -298,6 +298,15 @@ def plan(
     recompute: given.PlanRecompute = False,
     seeds_configuration: given.SeedsConfiguration = False,
     program: given.Program = False,
+    target: cli_device.PlanTarget = None,
+    ram: cli_device.Ram = None,
+    flash: cli_device.Flash = None,
+    clock: cli_device.Clock = None,
+    cpi: cli_device.Cpi = None,
+    erase: cli_device.Erase = None,
+    write: cli_device.Write = None,
+    endurance: cli_device.Endurance = 10_000,
+    lines: cli_device.Lines = 10,
     as_json: given.Json = False,
 ) -> None:
     """Exact training memory by category and work by function class, for one K or several.
@@ -307,9 +316,23 @@ def plan(
     back, MatMul-2 those of the forward pass, MatMul-3 weight gradients, Mat2Vec bias gradients, EWO
     element-wise work (basic: forward, combo: backward, SGD: the update).
 
+    With --target: what fits a device. All K that cut T evenly, batches, number types, ways to
+    train and to save are tried, but for what is named (--parts, --batch, --dtype, --train-only).
+    Those that fit are shown with RAM (arena, handle and a bound of the stack), flash (code, weights
+    and both slots of the snapshots), time of a sequence, and what they give up against full
+    training in float32. Best first: the fewest things given up, then the least time. Instructions
+    are predicted from counts under emulation, within the band; cycles per instruction are assumed.
+    Ends with code 1 where nothing fits, and says what is missing.
+
     JSON: a list of {rule, parts, part_steps, recompute, memory_bytes, arena_bytes, total_bytes,
-    work}; with
-    --seeds-configuration {memory: [..], work: [..]}.
+    work}; with --seeds-configuration {memory: [..], work: [..]}; with --target {network, target,
+    ram_limit, flash_limit, clock_hz, cycles_per_instruction, cycles_per_instruction_low,
+    cycles_per_instruction_high, instructions_from, erase_bytes, write_bytes, endurance, tried,
+    fits: [{parts, batch, dtype, recompute, trains, saves, ram_bytes, arena_bytes, handle_bytes,
+    stack_bytes, flash_bytes, code_bytes, weight_bytes, snapshot_bytes, instructions,
+    instructions_low, instructions_high, unmeasured, seconds, seconds_low, seconds_high,
+    saves_until_worn, given_up}], nearest, missing_ram_bytes, missing_flash_bytes}, instructions and
+    seconds of one sequence; nearest is null, or where nothing fits an entry as in fits.
     """
     from fptt import planning, runs
     from fptt.program import build
@@ -344,13 +367,40 @@ def plan(
             show(tables.seeds_memory(memory))
             show(tables.seeds_work(work))
         return
+    loaded = load_model(model) if model else None
     net = (
-        load_model(model).net
-        if model
+        loaded.net
+        if loaded
         else runs.NetworkChoice(cell, hidden, layers, readout, dropout, embedding).network(
             inputs, outputs, tokens=tokens
         )
     )
+    cli_device.check_plan(context, target)
+    if target is not None:
+        cli_device.plan(
+            context,
+            net,
+            loaded,
+            target,
+            limits=(ram, flash, clock),
+            part=(erase, write, endurance),
+            cpi=cpi,
+            rule=rule,
+            steps=steps,
+            parts=parts,
+            batch=batch,
+            dtype=dtype,
+            train_only=train_only,
+            options={
+                "optimizer": runs.make_optimizer(optimizer, 0.01, momentum),
+                "loss": loss,
+                "clip": clip,
+            },
+            regularise=regularise,
+            lines=lines,
+            as_json=as_json,
+        )
+        return
     several = given.number_list(parts) if parts is not None else [max(1, min(28, steps))]
     programs = [
         build(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fptt import cli_options as given
 from fptt.cli_output import notes, print_json, show
+from fptt.errors import FpttError, InputError
+
+if TYPE_CHECKING:
+    from fptt.nets.network import Network
+    from fptt.storage.modelfile import Model
 
 ExportModel = Annotated[
     Path,
@@ -50,6 +55,28 @@ RunTask = Annotated[
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds that the emulator may take.")]
 
+
+PlanTarget = Annotated[
+    str | None,
+    typer.Option("--target", help="What fits a device: rv64, rv32, cortex-m4 or cortex-m55."),
+]
+Ram = Annotated[str | None, typer.Option(help="RAM of the device, such as 256KiB.")]
+Flash = Annotated[str | None, typer.Option(help="Its flash for firmware and saves, such as 1MiB.")]
+Clock = Annotated[str | None, typer.Option(help="Its clock, such as 168MHz.")]
+Cpi = Annotated[
+    float | None,
+    typer.Option(help="Cycles per instruction.  [default: assumed for the target, with a band]"),
+]
+Erase = Annotated[
+    str | None, typer.Option(help="Erase block of the flash.  [default: usual for the target]")
+]
+Write = Annotated[
+    str | None, typer.Option(help="Smallest write of the flash.  [default: usual for the target]")
+]
+Endurance = Annotated[int, typer.Option(help="Erases that a block of flash is rated for.")]
+Lines = Annotated[int, typer.Option(help="Configurations to show; --json has all.")]
+#: options of `fptt plan` that need --target
+_OF_DEVICE = ("ram", "flash", "clock", "cpi", "erase", "write", "endurance", "lines")
 
 #: options that do not choose the program
 _OF_EXPORT = {"model", "target", "out", "name", "loss_limit", "seed", "as_json"}
@@ -180,3 +207,80 @@ def run(
         for part in device_tables.run(report):
             show(part)
     report.require_equal()
+
+
+def check_plan(context: typer.Context, target: str | None) -> None:
+    """Raises InputError where options for a device stand without one, or others beside it."""
+    if target is None:
+        for name in given.chosen(context, _OF_DEVICE):
+            raise InputError(f"--{name} needs --target, such as --target cortex-m4")
+        return
+    given.without_effect(context, "--target", ("activation_dtype", "program"))
+
+
+def plan(
+    context: typer.Context,
+    net: Network,
+    model: Model | None,
+    target: str,
+    *,
+    limits: tuple[str | None, str | None, str | None],
+    part: tuple[str | None, str | None, int],
+    cpi: float | None,
+    rule: str,
+    steps: int,
+    parts: str | None,
+    batch: int,
+    dtype: str,
+    train_only: list[str] | None,
+    options: dict[str, Any],
+    regularise: bool,
+    lines: int,
+    as_json: bool,
+) -> None:
+    """`fptt plan --target`: what fits a device."""
+    from fptt import runs
+    from fptt.deploy import budget as fitting
+    from fptt.report import device_tables
+
+    if "," in rule:
+        raise InputError(f"--rule is {rule!r}; with --target give one")
+    if dtype == "float64":
+        raise InputError("--dtype is 'float64'; devices compute in float32 or bfloat16")
+    if lines < 1:
+        raise InputError(f"--lines is {lines}; give at least 1")
+    ram, flash, clock = limits
+    erase, write, endurance = part
+    if model is not None:
+        options |= {"criterion": model.criterion, "loss": options["loss"] or model.loss}
+        if not given.was_given(context, "steps"):
+            steps = int(model.notes.get("steps", steps))
+    several = given.number_list(parts) if parts is not None else None
+    found = fitting.budget(
+        net,
+        lambda k: runs.make_rule(rule, k, regularise=regularise),
+        target=target,
+        steps=steps,
+        ram=None if ram is None else fitting.read_bytes(ram, "--ram"),
+        flash=None if flash is None else fitting.read_bytes(flash, "--flash"),
+        clock=None if clock is None else fitting.read_hertz(clock),
+        cpi=cpi,
+        part=fitting.flash_part(
+            target,
+            None if erase is None else fitting.read_bytes(erase, "--erase"),
+            None if write is None else fitting.read_bytes(write, "--write"),
+            endurance,
+        ),
+        parts=[1] if rule == "bptt" and several is None else several,
+        batches=[batch] if given.was_given(context, "batch") else fitting.BATCHES,
+        dtypes=[dtype] if given.was_given(context, "dtype") else ("float32", "bfloat16"),
+        train=train_only,
+        **{**options, "loss": options["loss"] or "last"},
+    )
+    if as_json:
+        print_json(found.as_json())
+    else:
+        for shown in device_tables.budget(found, lines):
+            show(shown)
+    if not found.fits:
+        raise FpttError(found.message())

@@ -18,6 +18,7 @@ from fptt.device.folder import read_folder
 from fptt.device.footprint import footprint
 from fptt.device.harness import Check, build_check, parse
 from fptt.device.kernels import stack_bytes
+from fptt.device.operations import by_class
 from fptt.errors import FpttError, InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import Role
@@ -175,13 +176,14 @@ def run(
     with tempfile.TemporaryDirectory() as scratch:
         elf = build_check(firmware, program, batches, Path(scratch), count=False)
         console = machine.run(elf, timeout=timeout)
-        check = _checked(console, machine.name)
+        check = checked(console, machine.name)
         sizes = read_elf(elf) if firmware.target.scripts else None
         size = footprint(program, firmware.target.pointer_bytes)
         classes: Mapping[str, int] = {}
         if count_classes and check.instructions:
             counted = build_check(firmware, program, batches[:1], Path(scratch), count=True)
-            classes = _checked(machine.run(counted, timeout=timeout), machine.name).classes
+            found = checked(machine.run(counted, timeout=timeout), machine.name).operations
+            classes = by_class(program, {n: (c.instructions, c.applied) for n, c in found.items()})
     host_losses: list[float] = []
     for inputs, targets in batches:
         host_losses += trainer._parts.train(trainer_batch(trainer, inputs, targets))
@@ -241,7 +243,8 @@ def _batches(program: Program, x: Array, y: Array) -> list[tuple[Array, Array]]:
     return [(x[low : low + size], y[low : low + size]) for low in range(0, len(x) - size + 1, size)]
 
 
-def _checked(console: Console, name: str) -> Check:
+def checked(console: Console, name: str) -> Check:
+    """What the check program printed; FpttError where it ended badly."""
     if console.exit_code != 0:
         raise FpttError(
             f"the firmware ended with code {console.exit_code} on {name}: "

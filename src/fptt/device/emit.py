@@ -17,32 +17,17 @@ from numpy.typing import NDArray
 
 from fptt.device.calls import base, c_name, learnt_by_loss, place, statements
 from fptt.device.footprint import footprint, saved_state
+from fptt.device.operations import ROUTINES
 from fptt.device.text import array_lines, comment, float_literal
 from fptt.errors import InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import ITEM_BYTES, Buffer, Loop, Op, Ref, Role
 from fptt.program.lowering import cautious, watched
-from fptt.program.ops import spec
 from fptt.program.plan import LEARNED
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
 
-#: routines as the learner knows them; `accept` is what the loss learns by itself
-ROUTINES = (
-    "load",
-    "start",
-    "begin_sequence",
-    "next_sequence",
-    "forward",
-    "readout",
-    "loss",
-    "accept",
-    "backward",
-    "carry",
-    "reset",
-    "end_epoch",
-)
 #: words of C and C++ that cannot be a name
 _RESERVED = frozenset(
     """alignas alignof and asm auto bool break case catch char class const continue default delete
@@ -147,6 +132,7 @@ class _Emitter:
         self.trained = [program.buffers[n] for n in program.trained]
         self.frozen = [b for b in program.buffers.values() if b.role == Role.FROZEN]
         self.rules: dict[str, str] = {}
+        self.operations = 0
         self.code = self._routines()
         self.identity = zlib.crc32(str(program).encode())
         for buffer in self.frozen:
@@ -176,6 +162,8 @@ class _Emitter:
         bodies["accept"] = [
             line for op, _ in self.program.routines["loss"].ops() for line in learnt_by_loss(op)
         ]
+        if bodies["accept"]:
+            bodies["accept"].insert(0, f"FPTT_OP({self.operations + 1})")
         return bodies
 
     def _body(self, items: Iterable[Op | Loop]) -> list[str]:
@@ -200,9 +188,11 @@ class _Emitter:
             for line in statements(op, looped=looped, rules=self.rules)
             for wrapped in _wrap(line)
         ]
+        self.operations += 1
+        lines = [f"FPTT_OP({self.operations})", *lines]
         if op.after_first:
             lines = ["if (t > 0) {", *(f"  {line}" for line in lines), "}"]
-        return [comment(_short(op)), f"FPTT_CLASS({function_class(op)})", *lines]
+        return [comment(_short(op)), *lines]
 
     def _load(self) -> list[str]:
         """Copies the first values of what trains, the learning rate, and sets counters."""
@@ -231,9 +221,9 @@ class _Emitter:
             '#include "random.h"',
             f'#include "{name}_weights.h"',
             "",
-            "/* counts instructions by function class, where the build defines it */",
-            "#ifndef FPTT_CLASS",
-            "#define FPTT_CLASS(name)",
+            "/* counts instructions by operation, where the build defines it */",
+            "#ifndef FPTT_OP",
+            "#define FPTT_OP(number)",
             "#endif",
             "",
             f"enum {{ BATCH = {program.batch} }};",
@@ -306,8 +296,8 @@ class _Emitter:
         if "(AT_" not in text:
             yield "  (void)arena;"
         yield from (f"  {line}" for line in body)
-        if "FPTT_CLASS" in text:
-            yield "  FPTT_CLASS(other)"
+        if "FPTT_OP" in text:
+            yield "  FPTT_OP(0)"
         if routine == "update":
             yield "  return largest;"
         yield "}"
@@ -330,8 +320,10 @@ class _Emitter:
             yield f"static uint32_t {name}(const uint8_t *memory) {{"
             yield "  uint8_t *arena = (uint8_t *)(uintptr_t)memory;"
             yield "  uint32_t largest = 0;"
+            yield f"  FPTT_OP({self.operations + 2})"
             for ref, count in refs:
                 yield f"  largest = fptt_larger(largest, {_look(ref, count)});"
+            yield "  FPTT_OP(0)"
             yield "  return largest;"
             yield "}"
         yield ""
@@ -340,6 +332,7 @@ class _Emitter:
         yield "  uint8_t *arena = (uint8_t *)(uintptr_t)memory;"
         yield "  const size_t steps = at.high;"
         yield "  fptt_watched seen = {0, 0};"
+        yield f"  FPTT_OP({self.operations + 2})"
         for _, _, ref, is_input in watched(self.program):
             what = "input" if is_input else "gradient"
             count = str(ref.buffer.items)
@@ -350,6 +343,7 @@ class _Emitter:
                 # the whole rows: the other columns are gradients of the same values
                 ref = Ref(ref.buffer, ref.index, ref.offset)
             yield f"  seen.{what} = fptt_larger(seen.{what}, {_look(ref, count)});"
+        yield "  FPTT_OP(0)"
         yield "  (void)steps;"
         yield "  return seen;"
         yield "}"
@@ -566,19 +560,6 @@ static inline void {name}_rollback({name}_t *m) {{ fptt_rollback(&m->learner); }
 #endif
 #endif
 """
-
-
-def function_class(op: Op) -> str:
-    """The class under which an operation's instructions are counted, as a C identifier.
-
-    A gradient that is applied at once counts as the product; the update inside it is told apart
-    where it is called.
-    """
-    if op.kind.endswith("weight_update"):
-        return "MatMul_3"
-    if op.kind.endswith("bias_update"):
-        return "Mat2Vec"
-    return spec(op.kind).main_class.replace("-", "_")
 
 
 def _short(op: Op) -> str:

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from fptt.device.build import build_elf
 from fptt.device.folder import STACK_BYTES, BuildFile, Firmware
 from fptt.device.kernels import CFLAGS
+from fptt.device.operations import highest_number
 from fptt.device.sources import runtime_folder
 from fptt.device.text import array_lines
 from fptt.errors import FpttError, InputError
@@ -24,6 +25,14 @@ if TYPE_CHECKING:
     from fptt.program.program import Program
 
 Array = NDArray[Any]
+
+
+class Counted(NamedTuple):
+    """What was counted of one operation."""
+
+    instructions: int
+    calls: int
+    applied: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,8 @@ class Check:
         losses: of these parts.
         outputs: of the last step.
         learned: the bytes of the state of learning.
-        classes: instructions by function class, where they were counted.
+        operations: where they were counted, by the number of the operation: its instructions, how
+            often it ran, and the instructions of the updates inside it, which are counted apart.
     """
 
     instructions: int
@@ -50,7 +60,7 @@ class Check:
     losses: NDArray[np.float32]
     outputs: NDArray[np.float32]
     learned: bytes
-    classes: Mapping[str, int] = field(default_factory=dict)
+    operations: Mapping[int, Counted] = field(default_factory=dict)
 
 
 def build_check(
@@ -68,7 +78,7 @@ def build_check(
         program: its program.
         batches: inputs and targets, compiled in.
         scratch: folder for what is built.
-        count: whether to count instructions by function class.
+        count: whether to count instructions by operation.
 
     Raises:
         InputError: no compiler for the target.
@@ -82,7 +92,7 @@ def build_check(
     includes = [
         f"-I{p}" for p in (work, folder, folder / "fptt", folder / "port", runtime / "check")
     ]
-    counting = ["-DFPTT_COUNT_CLASSES"] if count else []
+    counting = ["-DFPTT_COUNT"] if count else []
     objects: list[Path] = []
     sources: list[tuple[Path, BuildFile]] = [
         (folder / f"{firmware.name}.c", BuildFile("", ("-include", "count.h"))),
@@ -98,7 +108,8 @@ def build_check(
             *(file.machine or firmware.target.cflags),
             *firmware.definitions,
             *file.flags,
-            *counting,
+            # the run time is the same either way, and compiled once
+            *(() if source.is_relative_to(folder / "fptt") else counting),
             *includes,
         ]
         compile_file(command, source, out, keep=source.is_relative_to(folder / "fptt"))
@@ -168,6 +179,7 @@ def _data(firmware: Firmware, program: Program, batches: Sequence[tuple[Array, A
         f"#define CHECK_OUTPUTS {program.batch * program.output.row_items}",
         f"#define CHECK_BATCHES {len(batches)}",
         f"#define CHECK_STEPS {steps}",
+        f"#define CHECK_OPS {highest_number(program)}",
         f"#define CHECK_PARTS {program.rule.parts}",
         f"#define CHECK_X(b, t) (check_x + ((b) * {steps} + (t)) * {step_x})",
         f"#define CHECK_Y(b, t) (check_y + {at_y})",
@@ -205,9 +217,15 @@ def parse(text: str) -> Check:
         if lines[-1] != "end":
             raise ValueError("it stops early")
         at = 0
+        operations: dict[int, Counted] = {}
         while lines[at] != "end":
             name, _, value = lines[at].rpartition(" ")
             at += 1
+            if name == "op":
+                of = (int(lines[at + n].rpartition(" ")[2]) for n in range(3))
+                operations[int(value)] = Counted(*of)
+                at += 3
+                continue
             if name in ("init", "one_byte_less", "status"):
                 words[name] = value
                 continue
@@ -227,11 +245,7 @@ def parse(text: str) -> Check:
             losses=np.frombuffer(blocks["losses"], np.float32),
             outputs=np.frombuffer(blocks["outputs"], np.float32),
             learned=blocks["learned"],
-            classes={
-                name.removeprefix("class ").replace("_", "-"): value
-                for name, value in numbers.items()
-                if name.startswith("class ")
-            },
+            operations=operations,
         )
     except (ValueError, KeyError, IndexError) as error:
         raise FpttError(

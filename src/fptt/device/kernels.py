@@ -75,6 +75,9 @@ _ELEMENTWISE = ("relu", "relu_gradient", "dropout", "embedding", "embedding_grad
 _LOSSES = ("cross_entropy", "auxiliary_cross_entropy", "auxiliary_learn", "squared_error")
 _UPDATES = ("update", "direction", "square_sum", "largest_float", "largest_bf16", "apply")
 
+#: the names of all kernels
+NAMES = frozenset((*_PRODUCTS, *_CELLS, *_ELEMENTWISE, *_LOSSES, *_UPDATES))
+
 _ALWAYS = (
     KernelFile("src/learner.c", _EXACT),
     KernelFile("src/flash.c", ()),
@@ -213,8 +216,7 @@ def kernel_files(target: Target, code: str, dtype: str, activation_dtype: str) -
     called = set(re.findall(r"\bfptt_(\w+)\(", code)) | {"apply"}
     files = [f for f in all_files if not f.kernels or called & set(f.kernels)]
     known = {kernel for f in all_files for kernel in f.kernels}
-    everything = set(_PRODUCTS + _CELLS + _ELEMENTWISE + _LOSSES + _UPDATES)
-    missing = called & everything - known
+    missing = called & NAMES - known
     if missing:
         raise FpttError(f"no file of the run time defines {', '.join(sorted(missing))}")
     return files

@@ -76,7 +76,7 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
     counted: dict[_Key, tuple[int, Work]] = {}
 
     def count(routine: str, frame: Frame, parts: int = 1) -> None:
-        for op, rows, steps in _executions(program, routine, frame):
+        for op, rows, steps in executions(program, routine, frame):
             sizes, given, classes = op_work(op, rows, frame.ended)
             for function, work in classes.items():
                 key = _Key(routine, op.kind, function, tuple(sorted(sizes.items())), given)
@@ -109,7 +109,7 @@ def work_table(program: Program, lengths: Sequence[int] | None = None) -> WorkTa
     )
 
 
-def _executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[Op, int, int]]:
+def executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[Op, int, int]]:
     """Every operation of a part with its number of rows, and how often it runs with these."""
     for item in program.routines[routine].body:
         if isinstance(item, Loop):

@@ -10,6 +10,7 @@ from rich.table import Table
 from fptt.report.tables import plain_table
 
 if TYPE_CHECKING:
+    from fptt.deploy.budget import Budget, Configuration
     from fptt.deploy.run import Report
 
 
@@ -174,3 +175,115 @@ def _verdict(row: Mapping[str, Any]) -> tuple[str, str]:
     if row["bar"] is None:
         return "-", ""
     return f"{row['bar']:g}", "pass" if row["met"] else "miss"
+
+
+def budget(found: Budget, lines: int) -> Iterator[Table | str]:
+    """What fits a device, the best first; of nothing, what comes nearest."""
+    limits = [
+        f"{name} {limit:,} bytes"
+        for name, limit in (("RAM", found.ram), ("flash", found.flash))
+        if limit is not None
+    ]
+    yield f"{found.net} on {found.target}: {', '.join(limits) or 'no limit given'}"
+    if not found.fits:
+        nearest = [found.nearest] if found.nearest else []
+        yield _configurations(found, nearest, "Nothing fits; the nearest", {})
+        return
+    first, best = list(found.fits[:lines]), _best_of_each(found.fits)
+    letters = _letters([*first, *best])
+    yield _configurations(found, first, "What fits, best first", letters)
+    rest = len(found.fits) - len(first)
+    fit = f"{len(found.fits)} of {found.tried} configurations fit"
+    yield fit + (f"; {rest} more are in --json, or with --lines {len(found.fits)}" if rest else "")
+    if rest:
+        yield _configurations(found, best, "The best of each way to train", letters)
+    for text, letter in letters.items():
+        yield f"  {letter}  {text}"
+    yield from _sources(found, first)
+
+
+def _best_of_each(fits: Sequence[Configuration]) -> list[Configuration]:
+    """The first one of every way to train and number type."""
+    best: dict[tuple[str, str, bool], Configuration] = {}
+    for one in fits:
+        best.setdefault((one.trains, one.dtype, one.recompute), one)
+    return list(best.values())
+
+
+def _letters(shown: Sequence[Configuration]) -> dict[str, str]:
+    """A letter for everything that is given up."""
+    texts = dict.fromkeys(text for one in shown for text in one.given_up)
+    return dict(zip(texts, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ", strict=False))
+
+
+def _configurations(
+    found: Budget, shown: Sequence[Configuration], title: str, letters: Mapping[str, str]
+) -> Table:
+    time = ["a sequence"] if found.clock else []
+    table = plain_table(
+        title,
+        *("K", "batch", "type", "trains", "saves", "RAM", "arena", "flash", "code", "slots"),
+        *("instructions", *time, "given up"),
+    )
+    for one in shown:
+        seconds = []
+        if one.seconds:
+            seconds = [f"{_seconds(one.seconds[0])} ({_range(*one.seconds[1:])})"]
+        table.add_row(
+            str(one.parts),
+            str(one.batch),
+            one.dtype,
+            one.trains + (", recomputed" if one.recompute else ""),
+            one.saves,
+            f"{one.ram_bytes:,}",
+            f"{one.arena_bytes:,}",
+            f"{one.flash_bytes:,}",
+            f"{one.code_bytes:,}",
+            f"{one.snapshot_bytes:,}",
+            f"{one.instructions.value / 1e6:,.1f} M \u00b1 {one.instructions.band:.0%}",
+            *seconds,
+            (" " if letters else "; ").join(letters.get(text, text) for text in one.given_up)
+            or "nothing",
+        )
+    return table
+
+
+def _sources(found: Budget, shown: Sequence[Configuration]) -> Iterator[str]:
+    stacks = sorted({one.stack_bytes for one in shown})
+    stack = " to ".join(f"{n:,}" for n in (stacks[0], stacks[-1])[: len(stacks)])
+    yield f"RAM: arena and handle, which are exact, and a bound of {stack} bytes for the stack."
+    yield (
+        "Flash: code (an upper bound: startup, run time, model; not your application), weights, "
+        f"and both slots of a save in blocks of {found.part.erase:,} bytes, written by "
+        f"{found.part.write}."
+    )
+    yield (
+        f"A block rated for {found.part.endurance:,} erases bears {found.part.saves:,} saves: "
+        "each erases one of the two slots."
+    )
+    yield (
+        f"Instructions of one sequence: {found.source}; the band holds every network that was "
+        "counted, left out of the fit."
+    )
+    if found.clock:
+        cycles = found.cycles
+        band = "" if cycles.low == cycles.high else f" ({cycles.low:g} to {cycles.high:g})"
+        yield (
+            f"Time: at {found.clock / 1e6:g} MHz and {cycles.expected:g}{band} cycles per "
+            f"instruction, assumed: {cycles.why}."
+        )
+    guessed = sorted({name for one in shown for name in one.instructions.unmeasured})
+    if guessed:
+        yield f"Never counted, and guessed from their work: {', '.join(guessed)}."
+
+
+def _seconds(value: float) -> str:
+    if value >= 100:
+        return f"{value:,.0f} s"
+    return f"{value:.3g} s" if value >= 0.1 else f"{value * 1e3:.3g} ms"
+
+
+def _range(low: float, high: float) -> str:
+    if low >= 0.1:
+        return f"{low:.3g} to {_seconds(high)}"
+    return f"{_seconds(low)} to {_seconds(high)}"
