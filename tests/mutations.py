@@ -1420,7 +1420,7 @@ mutation(
 mutation(
     "device: dropout forgets the part's first step",
     (CALLS, "at.begin + {step}", "{step}"),
-    tests=DEVICE,
+    tests="test_device_learner.py",
 )
 mutation(
     "device: Q of another part",

@@ -16,6 +16,7 @@ from typing import Any
 
 from fptt.device.costs import Costs, Estimate, costs
 from fptt.device.footprint import footprint, saved_state
+from fptt.device.kernels import stack_bytes
 from fptt.device.targets import Target
 from fptt.device.targets import target as target_named
 from fptt.errors import InputError
@@ -580,7 +581,7 @@ def _of_program(
             saves=saves,
             arena_bytes=size.arena,
             handle_bytes=size.handle,
-            stack_bytes=stack_bound(measured, saved.pieces, board),
+            stack_bytes=stack_bytes(board.name),
             code_bytes=code,
             weight_bytes=size.constants,
             snapshot_bytes=part.area_bytes(payload),
@@ -611,15 +612,6 @@ def _forgotten(program: Program) -> str:
         if known and buffer.role in (Role.RULE_STATE, Role.OPTIMIZER_STATE):
             return "a reset forgets what rule and optimizer remember"
     return "a reset forgets the state of the sequence"
-
-
-def stack_bound(measured: Costs, pieces: int, board: Target) -> int:
-    """Bytes of stack that suffice: the deepest that was measured, or a save with its list of
-    pieces, whichever is more, and 256 bytes."""
-    pointer = board.pointer_bytes
-    flash = 704 if pointer > 4 else 512  # FPTT_FLASH_STACK
-    saving = pieces * 2 * pointer + flash + 256
-    return _up(max(measured.stack_bytes, saving) + 256, 64)
 
 
 def _timed(one: Configuration, clock: float | None, cycles: Cycles) -> Configuration:
