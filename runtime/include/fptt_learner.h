@@ -76,7 +76,8 @@ typedef struct {
   uint32_t updates;  /* parts learnt from since the factory weights, modulo 2^32 */
 } fptt_progress;
 
-/* A learner. Its members are to be read, not written, but for `loss_limit`. */
+/* A learner. Its members are to be read, not written, but for `loss_limit`. It stays where it was
+ * prepared: a copy would write to the first one's outputs. */
 typedef struct {
   const fptt_model *model;
   uint8_t *arena;
@@ -129,7 +130,8 @@ void fptt_end_epoch(fptt_learner *learner);
 /* The learning rate. */
 void fptt_set_rate(fptt_learner *learner, float lr);
 
-/* Factory weights, and a rule that remembers nothing; works from any state. */
+/* Factory weights, and a rule that remembers nothing; works from any state. Learning stays on or off
+ * as it is, and so does the reason why it stopped. */
 void fptt_rollback(fptt_learner *learner);
 
 /* -- what survives a reset ------------------------------------------------------------------- */

@@ -37,8 +37,9 @@ static uint32_t first_step(const fptt_model *model, uint32_t part) {
 
 /* Sets `at` to the part that begins at, or goes on at, the present position; nothing observed. */
 static void find_part(fptt_learner *l) {
-  uint32_t part = 0;
-  while (first_step(l->model, part + 1) <= l->progress.position) part++;
+  /* the last part p with floor(p T / K) <= position */
+  const uint64_t ends = ((uint64_t)l->progress.position + 1) * l->model->parts;
+  const uint32_t part = (uint32_t)((ends - 1) / l->model->steps);
   l->at = (fptt_moment){part, first_step(l->model, part), 0, 0};
   l->targets = 0;
 }
@@ -63,7 +64,6 @@ static void put_numbers(uint8_t *to, const float *from, size_t count, int bfloat
 static void forget(fptt_learner *l) {
   l->progress = (fptt_progress){0, 0, 0};
   l->loss = fptt_float(0x7FC00000u);
-  l->stopped = FPTT_OK;
   l->fresh = 1;
   memset(l->outputs, 0, (size_t)l->model->batch * l->model->output.width * sizeof(float));
   l->model->reset(l->arena, (fptt_moment){0, 0, 0, 1});
@@ -238,7 +238,7 @@ fptt_status fptt_observe(fptt_learner *l, const void *x, const void *target) {
   l->progress.position = (l->progress.position + 1) % model->steps;
   if (last) {
     if (l->targets && l->learning) take_outputs(l, t);
-    status = finish(l, (float)((double)(l->at.part + 1) / model->parts));
+    status = finish(l, (float)(l->at.part + 1) / (float)model->parts);
     if (!l->fresh) take_outputs(l, t);
     find_part(l);
   }

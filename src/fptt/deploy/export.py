@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -81,7 +82,7 @@ def host_trainer(folder: Path, backend: str | None = None) -> Trainer:
         program = rebuild(described["program"])
     except FileNotFoundError:
         raise InputError(f"{path} is missing; export the model again") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); export the model again") from None
     trainer = Trainer(program, backend=backend, seed=described["seed"])
     trainer.load_parameters(arrays)

@@ -23,7 +23,6 @@ from fptt.errors import InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import ITEM_BYTES, Buffer, Loop, Op, Ref, Role
 from fptt.program.lowering import cautious, watched
-from fptt.program.plan import LEARNED
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -35,6 +34,12 @@ _RESERVED = frozenset(
     mutable namespace new not operator or private protected public register restrict return short
     signed sizeof static struct switch template this throw true try typedef typename union unsigned
     using virtual void volatile while xor main""".split()  # noqa: SIM905
+)
+#: names of files of the run time, of the port and of C, beside which model.c and model.h lie
+_TAKEN = frozenset(
+    """apply bare build cells cells_fused check_data count elementwise flash functions kernels learner
+    losses math mve_cells null port products products_scalar random rvv semihosting status stddef
+    stdint string target updates vector""".split()  # noqa: SIM905
 )
 _EXPLAINED = {
     "load": "the factory weights",
@@ -108,6 +113,14 @@ def emit(
     check(program)
     if not (name.isidentifier() and name.isascii()) or name in _RESERVED:
         raise InputError(f"export: name is {name!r}; give a C identifier such as 'model'")
+    if name.lower() in _TAKEN or name.lower().startswith("fptt"):
+        raise InputError(
+            f"export: name is {name!r}, as a file of the run time or of C; give another one"
+        )
+    if not 0 <= seed < 2**32:
+        raise InputError(f"export: seed is {seed}; give a whole number from 0 to 2^32 - 1")
+    if loss_limit is not None and not loss_limit > 0:
+        raise InputError(f"export: loss_limit is {loss_limit}; give a number above 0")
     return _Emitter(program, parameters, name, seed, loss_limit, normalisation or {}).source()
 
 
@@ -134,7 +147,9 @@ class _Emitter:
         self.rules: dict[str, str] = {}
         self.operations = 0
         self.code = self._routines()
-        self.identity = zlib.crc32(str(program).encode())
+        # all that decides what a saved state means; the learning rate is part of the state
+        meaning = str(program).partition("\nbuffers\n")[2]
+        self.identity = zlib.crc32(f"{meaning} {program.steps} {program.rule.parts}".encode())
         for buffer in self.frozen:
             self.identity = zlib.crc32(self.memory.stored(buffer.name).tobytes(), self.identity)
 
@@ -190,8 +205,10 @@ class _Emitter:
         ]
         self.operations += 1
         lines = [f"FPTT_OP({self.operations})", *lines]
-        if op.after_first:
-            lines = ["if (t > 0) {", *(f"  {line}" for line in lines), "}"]
+        # a block of its own: what it puts on the stack (rows, factors) is given back after it
+        start = "if (t > 0) {" if op.after_first else "{"
+        if op.after_first or "){" in "".join(lines):
+            lines = [start, *(f"  {line}" for line in lines), "}"]
         return [comment(_short(op)), *lines]
 
     def _load(self) -> list[str]:
@@ -304,9 +321,9 @@ class _Emitter:
 
     def _learned_numbers(self) -> list[Buffer]:
         program = self.program
-        return [
-            b for b in program.buffers.values() if b.role in LEARNED and b.dtype == program.dtype
-        ]
+        # as the update does: moments are large where gradients are, and no reason to stop
+        watched = {*program.trained, *(f"lambda/{name}" for name in program.trained)}
+        return [b for b in program.buffers.values() if b.name in watched]
 
     def _watch_functions(self) -> Iterator[str]:
         learned = [(b.whole, str(b.items)) for b in self._learned_numbers()]
@@ -388,7 +405,7 @@ class _Emitter:
             fields[name] = name
             fields[f"{name}_count"] = str(len(extents))
         limit = self.loss_limit
-        fields["loss_limit"] = float_literal(limit) if np.isfinite(limit) else "FLT_MAX"
+        fields["loss_limit"] = float_literal(limit) if limit < 3.4e38 else "FLT_MAX"
         fields |= {routine: routine for routine in (*ROUTINES, "update")}
         fields |= {name: name for name in ("largest_learned", "largest_carried", "watch")}
         handle = {p: footprint(program, p).handle for p in (4, 8)}
@@ -501,7 +518,8 @@ extern "C" {{
 #define {upper}_FULL_BYTES {saved.full}
 #define {upper}_PIECES {saved.pieces}
 
-{self._constants()}typedef struct {{
+{self._constants()}/* Stays where it was prepared: do not copy it. */
+typedef struct {{
   fptt_learner learner;
   float outputs[{upper}_BATCH * {upper}_OUTPUTS];
 }} {name}_t;

@@ -41,7 +41,7 @@ def readme(program: Program, target: Target, name: str, size: Footprint, stack: 
         _start(target),
         _memory(program, size, stack),
         _use(program, name, upper),
-        _flash(program, upper),
+        _flash(program, name, upper),
         _own_board(target, name),
         _files(target, name),
     ]
@@ -162,8 +162,8 @@ before stays, and learning is off until you switch it on again. `{name}_rollback
 factory weights back from any state. `{name}.h` and `fptt/fptt_learner.h` explain every call."""
 
 
-def _flash(program: Program, upper: str) -> str:
-    name, saved = upper.lower(), saved_state(program)
+def _flash(program: Program, name: str, upper: str) -> str:
+    saved = saved_state(program)
     return f"""\
 ## Keep what it learnt
 
