@@ -188,15 +188,47 @@ def test_another_name(tmp_path):
         export(tmp_path / "n", name="2nd")
     with pytest.raises(InputError, match="C identifier"):
         export(tmp_path / "n", name="int")
+    for taken in ("learner", "Port", "fptt_model", "string"):
+        with pytest.raises(InputError, match="another"):
+            export(tmp_path / "n", name=taken)
+    export(tmp_path / "n", name="MyModel")
+    assert "MyModel_save(&m" in (tmp_path / "n" / "README.md").read_text()
+    make(tmp_path / "n")
+
+
+def test_numbers_that_cannot_be(tmp_path):
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match="seed"):
+            export(tmp_path / "m", seed=seed)
+    for limit in (0.0, -1.0, float("nan")):
+        with pytest.raises(InputError, match="loss_limit"):
+            export(tmp_path / "m", loss_limit=limit)
+    assert not (tmp_path / "m").exists()
 
 
 class TestFolders:
     def test_an_earlier_export_is_replaced(self, tmp_path):
         export(tmp_path / "m")
-        (tmp_path / "m" / "fptt" / "old.c").write_text("")
         export(tmp_path / "m", "rv64")
-        assert not (tmp_path / "m" / "fptt" / "old.c").exists()
+        assert (tmp_path / "m" / "port" / "riscv.ld").exists()
         assert json.loads((tmp_path / "m" / "firmware.json").read_text())["target"] == "rv64"
+        assert export(tmp_path / "m").kept == ()
+        assert not (tmp_path / "m" / "port" / "riscv.ld").exists()
+
+    def test_what_somebody_changed_stays(self, tmp_path):
+        folder = tmp_path / "m"
+        export(folder)
+        for file in ("main.c", "port/port.c", "model.c", "fptt/learner.c", "sensor.c"):
+            (folder / file).write_text("/* mine */")
+        firmware = export(folder)
+        assert firmware.kept == ("main.c", "port/port.c")
+        for file in ("main.c", "port/port.c", "sensor.c"):
+            assert (folder / file).read_text() == "/* mine */"
+        for file in ("model.c", "fptt/learner.c"):
+            assert (folder / file).read_text() != "/* mine */"
+        # and stays the next time, too
+        assert export(folder).kept == ("main.c", "port/port.c")
+        assert (folder / "main.c").read_text() == "/* mine */"
 
     def test_other_files_are_not_touched(self, tmp_path):
         (tmp_path / "thesis.txt").write_text("mine")
@@ -271,6 +303,7 @@ class TestCommands:
             "ram_bytes",
             "constant_bytes",
             "identity",
+            "kept",
         }
         assert main(f"run {folder} --on posix --sequences 4 --json".split()) == 0
         ran = json.loads(capsys.readouterr().out)

@@ -189,6 +189,16 @@ class TestStopping:
         assert device.sequence(good, y) == []
         assert device.learned != before
 
+    def test_a_rollback_tells_why_it_stopped(self, device):
+        x, y = data()
+        x[0, 0, 0] = np.nan
+        device.sequence(x, y)
+        why = device.learner.stopped
+        device.rollback()
+        assert (device.learner.learning, device.learner.stopped) == (0, why)
+        device.learning(True)
+        assert (device.learner.learning, device.learner.stopped) == (1, 0)
+
     def test_a_loss_that_runs_away(self, device):
         device.learner.loss_limit = 0.01
         x, y = data()
@@ -276,6 +286,26 @@ class TestFlash:
             assert (other.predict() == device.predict()).all()
         assert other.learned == device.learned
         assert other.learner.progress.updates == device.learner.progress.updates
+
+    def test_large_moments_are_no_reason_to_stop(self, tmp_path):
+        """Adam's second moment is a squared gradient; lambda and theta are what must stay small."""
+        net = fptt.Network([fptt.RNN(3, 4), fptt.Linear(4, 2)])
+        program = program_of(
+            net=net, rule=fptt.TBPTT(parts=5), optimizer=fptt.Adam(lr=0.01), criterion="mse"
+        )
+        library = build(program, tmp_path / "m")
+        device, nor = Device(library, program), Nor(AREA)
+        x, _ = data()
+        y = np.full((2, 2), 1e8, np.float32)
+        assert device.sequence(x, y) == []
+        assert device.save(nor) == "FPTT_OK"
+        other = Device(library, program)
+        assert other.restore(nor) == "FPTT_OK"
+        for one in (device, other):
+            one.end_epoch()
+            assert one.sequence(x, y) == []
+        assert other.learned == device.learned
+        assert other.learner.progress.updates == 10
 
     def test_everything_only_between_two_parts(self, device):
         x, y = data()

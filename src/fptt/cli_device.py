@@ -20,7 +20,7 @@ ExportModel = Annotated[
     typer.Argument(help="A model that `fptt train --out` wrote, or a checkpoint of a training."),
 ]
 Target = Annotated[
-    str, typer.Option("--target", help="rv64, rv32, cortex-m4, cortex-m55 or posix.")
+    str, typer.Option("--target", help="rv64, rv64gcv, rv32, cortex-m4, cortex-m55 or posix.")
 ]
 OutFolder = Annotated[Path, typer.Option("--out", help="Folder to write.")]
 Name = Annotated[str, typer.Option(help="Prefix of the C interface.")]
@@ -39,7 +39,7 @@ LossLimit = Annotated[
     ),
 ]
 ExportSeed = Annotated[
-    int, typer.Option("--seed", help="Of dropout, stochastic rounding and adapters.")
+    int, typer.Option("--seed", min=0, help="Of dropout, stochastic rounding and adapters.")
 ]
 Folder = Annotated[Path, typer.Argument(help="A folder that `fptt export` wrote.")]
 On = Annotated[
@@ -48,12 +48,12 @@ On = Annotated[
         help="qemu-rv64, qemu-rv32, qemu-cortex-m4, qemu-cortex-m55, spike-rv64 or posix."
     ),
 ]
-Sequences = Annotated[int, typer.Option(help="Sequences to train on.")]
+Sequences = Annotated[int, typer.Option(min=1, help="Sequences to train on.")]
 RunTask = Annotated[
     str | None,
     typer.Option("--task", help="A task, as in `fptt train`.  [default: that of the model]"),
 ]
-Timeout = Annotated[float, typer.Option(help="Seconds that the emulator may take.")]
+Timeout = Annotated[float, typer.Option(min=1, help="Seconds that the emulator may take.")]
 
 
 PlanTarget = Annotated[
@@ -117,7 +117,8 @@ def export(
     Makefile, an example and a README with the memory that it takes. A checkpoint brings its own
     program; a model is trained on by the rule and the optimizer named here.
 
-    JSON: {folder, target, name, arena_bytes, ram_bytes, constant_bytes, identity}.
+    JSON: {folder, target, name, arena_bytes, ram_bytes, constant_bytes, identity,
+    kept: files that you changed after an earlier export}.
     """
     from fptt import deploy
 
@@ -157,6 +158,8 @@ def export(
         print_json(firmware.as_json())
         return
     size = firmware.as_json()
+    if firmware.kept:
+        notes.print(f"left as you changed them: {', '.join(firmware.kept)}", soft_wrap=True)
     show(f"{program.net}, {program.rule}, batch {program.batch}")
     show(
         f"{out}: RAM {size['ram_bytes']:,} bytes, constants in flash "

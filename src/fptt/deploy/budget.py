@@ -581,7 +581,7 @@ def _of_program(
             saves=saves,
             arena_bytes=size.arena,
             handle_bytes=size.handle,
-            stack_bytes=stack_bytes(board.name),
+            stack_bytes=stack_bytes(program, board),
             code_bytes=code,
             weight_bytes=size.constants,
             snapshot_bytes=part.area_bytes(payload),

@@ -38,7 +38,7 @@ def export(
         program: the training program, from `fptt.build`.
         parameters: the factory weights, by name, such as `trainer.parameters()`.
         folder: to create.
-        target: "rv64", "rv32", "cortex-m4", "cortex-m55" or "posix".
+        target: "rv64", "rv64gcv", "rv32", "cortex-m4", "cortex-m55" or "posix".
         options: `name`, `seed`, `normalisation`, `loss_limit`, `assembly`; see
             `fptt.device.folder.write_folder`.
 

@@ -205,7 +205,7 @@ def run(
         linked_ram_bytes=_model_symbols(sizes) if sizes else 0,
         flash_bytes=sizes.flash_bytes if sizes else 0,
         stack_bytes=check.stack,
-        stack_bound=stack_bytes(firmware.target.name),
+        stack_bound=stack_bytes(program, firmware.target),
         refuses_one_byte_less=check.one_byte_less == "FPTT_ARENA_TOO_SMALL",
         seconds=console.seconds,
         status=check.status,

@@ -37,9 +37,9 @@ _RESERVED = frozenset(
 )
 #: names of files of the run time, of the port and of C, beside which model.c and model.h lie
 _TAKEN = frozenset(
-    """apply bare build cells cells_fused check_data count elementwise flash functions kernels learner
-    losses math mve_cells null port products products_scalar random rvv semihosting status stddef
-    stdint string target updates vector""".split()  # noqa: SIM905
+    """apply bare build cells cells_fused check_data count elementwise flash functions kernels
+    learner losses math mve_cells null port products products_scalar random rvv semihosting status
+    stddef stdint string target updates vector""".split()  # noqa: SIM905
 )
 _EXPLAINED = {
     "load": "the factory weights",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,6 +64,7 @@ class Firmware:
         footprint: what it takes; None where the folder was read.
         identity: saved states belong to it.
         task: whose data the model was trained on, if that is known.
+        kept: files of an earlier export that somebody has changed, and that were left alone.
     """
 
     path: Path
@@ -74,6 +75,7 @@ class Firmware:
     footprint: Footprint | None = None
     identity: int = 0
     task: str | None = None
+    kept: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Plain data; the keys are those of `fptt export --json`."""
@@ -87,6 +89,7 @@ class Firmware:
             "ram_bytes": size.ram,
             "constant_bytes": size.constants,
             "identity": self.identity,
+            "kept": list(self.kept),
         }
 
 
@@ -139,7 +142,7 @@ def write_folder(
         source.identity,
         task,
     )
-    description = {
+    description: dict[str, Any] = {
         "fptt": 1,
         "target": target.name,
         "name": name,
@@ -148,27 +151,86 @@ def write_folder(
         "definitions": list(defined),
         "task": task,
     }
+    runtime = runtime_folder()
     texts = {
-        # first: a folder that has it may be written again, should this be stopped
-        DESCRIPTION: json.dumps(description, indent=1) + "\n",
-        "README.md": readme(program, target, name, size, stack_bytes(target.name)),
+        "README.md": readme(program, target, name, size, stack_bytes(program, target)),
         f"{name}.h": source.header,
         f"{name}.c": source.code,
         f"{name}_weights.h": source.weights,
         "main.c": _example(program, name),
         "Makefile": _makefile(target, name, files, defined),
+        **{path: (runtime / origin).read_text() for path, origin in _copies(target, files)},
     }
     try:
-        _prepare(folder)
-        for file, text in texts.items():
-            (folder / file).write_text(text)
-        _copy_runtime(folder, target, files)
+        earlier = _earlier(folder)
+        description["written"] = {path: zlib.crc32(text.encode()) for path, text in texts.items()}
+        # first: a folder that has it may be written again, should this be stopped
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / DESCRIPTION).write_text(json.dumps(description, indent=1) + "\n")
+        kept = _replace(folder, earlier, texts)
     except OSError as error:
         raise SaveError(
-            f"{error.filename or folder}: {error.strerror}; the export is not complete, write it "
-            "again where there is room"
+            f"{error.filename or folder}: {error.strerror}; the export is not complete: write it "
+            "again, where there is room and leave to write"
         ) from None
-    return firmware
+    return replace(firmware, kept=kept)
+
+
+def _copies(target: Target, files: list[KernelFile]) -> Iterator[tuple[str, str]]:
+    """What is copied of the run time: path in the folder, path below runtime/."""
+    for path in HEADERS:
+        yield f"fptt/{Path(path).name}", path
+    for file in files:
+        yield f"fptt/{file.name}", file.path
+        for path in file.headers:
+            yield f"fptt/{Path(path).name}", path
+    for path in (*target.port, *target.headers, *target.scripts):
+        yield f"port/{Path(path).name}", f"ports/{path}"
+
+
+def _earlier(folder: Path) -> dict[str, int]:
+    """What an earlier export wrote there: paths and checksums.
+
+    Raises:
+        InputError: a file, or a folder with other things in it.
+    """
+    if not folder.exists():
+        return {}
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file; name a folder for the export")
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        if any(folder.iterdir()):
+            raise InputError(
+                f"{folder} has other files in it; name a new folder, or one of an earlier export"
+            )
+        return {}
+    try:
+        return {
+            str(name): int(crc) for name, crc in json.loads(path.read_text())["written"].items()
+        }
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _replace(folder: Path, earlier: Mapping[str, int], texts: Mapping[str, str]) -> tuple[str, ...]:
+    """Writes the files, and removes those of the earlier export that are not among them. The
+    example, the port and the Makefile stay where somebody has changed them; answers which."""
+    kept = []
+    for path, crc in earlier.items():
+        there = folder / path
+        if not there.is_file():
+            continue
+        changed = zlib.crc32(there.read_bytes()) != crc
+        if changed and (path in ("main.c", "Makefile") or path.startswith("port/")):
+            kept.append(path)
+        elif path not in texts:
+            there.unlink()
+    for path, text in texts.items():
+        if path not in kept:
+            (folder / path).parent.mkdir(exist_ok=True)
+            (folder / path).write_text(text)
+    return tuple(kept)
 
 
 def read_folder(folder: Path) -> Firmware:
@@ -200,32 +262,6 @@ def read_folder(folder: Path) -> Firmware:
         ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is damaged ({error}); export the model again") from None
-
-
-def _prepare(folder: Path) -> None:
-    if folder.exists():
-        if not folder.is_dir():
-            raise InputError(f"{folder} is a file; name a folder for the export")
-        if any(folder.iterdir()) and not (folder / DESCRIPTION).is_file():
-            raise InputError(
-                f"{folder} has other files in it; name a new folder, or one of an earlier export"
-            )
-    for inner in ("fptt", "port"):
-        if (folder / inner).is_dir():
-            shutil.rmtree(folder / inner)
-        (folder / inner).mkdir(parents=True)
-
-
-def _copy_runtime(folder: Path, target: Target, files: list[KernelFile]) -> None:
-    runtime = runtime_folder()
-    for path in HEADERS:
-        shutil.copyfile(runtime / path, folder / "fptt" / Path(path).name)
-    for file in files:
-        shutil.copyfile(runtime / file.path, folder / "fptt" / file.name)
-    for path in {path for file in files for path in file.headers}:
-        shutil.copyfile(runtime / path, folder / "fptt" / Path(path).name)
-    for path in (*target.port, *target.headers, *target.scripts):
-        shutil.copyfile(runtime / "ports" / path, folder / "port" / Path(path).name)
 
 
 def _makefile(target: Target, name: str, files: list[KernelFile], defined: tuple[str, ...]) -> str:

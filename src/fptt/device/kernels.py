@@ -9,9 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fptt.device.targets import Target
 from fptt.errors import FpttError
+
+if TYPE_CHECKING:
+    from fptt.program.program import Program
 
 #: what every file is compiled with
 CFLAGS = ("-std=c11", "-O2", "-ffunction-sections", "-fdata-sections")
@@ -179,15 +183,20 @@ _RISCV_VECTOR = (
 )
 
 
-#: what the library takes of the stack at most, whatever the model: the deepest of all functions is
-#: the gradient that is applied at once, which holds a few lines of it. Measured under emulation
-#: over the networks of the tests, and rounded up
+#: what the kernels, the learner and a save take of the stack at most: the deepest is the gradient
+#: that is applied at once, which holds a few lines of it. Measured under emulation over the
+#: networks of the tests (posix: on x86-64), and rounded up
 _STACK = {"rv64": 3072, "rv32": 3072, "cortex-m4": 3072, "rv64gcv": 5120, "cortex-m55": 5120}
+#: and what the longest routine takes for each of its operations, by the size of a pointer: the
+#: compiler keeps room for what some of them hand over
+_STACK_OF_OPERATION = {8: 48, 4: 24}
 
 
-def stack_bytes(target: str) -> int:
-    """The bound of the stack that the library takes, a call of the application included."""
-    return _STACK.get(target, 8192)
+def stack_bytes(program: Program, target: Target) -> int:
+    """The bound of the stack that a model takes, with all that it calls."""
+    longest = max(sum(1 for _ in routine.ops()) for routine in program.routines.values())
+    more = longest * _STACK_OF_OPERATION[target.pointer_bytes]
+    return -(-(_STACK.get(target.name, 8192) + more) // 64) * 64
 
 
 def kernels_for(target: str, dtype: str, activation_dtype: str) -> tuple[KernelFile, ...]:

@@ -49,6 +49,8 @@ def run(report: Report) -> Iterator[Table | str]:
         table.add_section()
         table.add_row("total", f"{total:,}", "")
         yield table
+        if report.updates and not report.classes.get("EWO-SGD"):
+            yield "updates are in MatMul-3 and Mat2Vec: these kernels apply gradients as they go"
     table = plain_table("Memory in bytes", "what", "planned", "linked or measured")
     table.add_row("arena", f"{report.arena_bytes:,}", "")
     linked = f"{report.linked_ram_bytes:,}" if report.linked_ram_bytes else "-"
