@@ -111,6 +111,26 @@ def test_networks_of_every_kind(seed, machine, tmp_path):
     assert 0 < report.stack_bytes <= report.stack_bound
 
 
+@pytest.mark.parametrize(
+    "machine", [("qemu-rv64", "rv64"), ("qemu-rv64", "rv64gcv"), ("qemu-cortex-m4", "cortex-m4")]
+)
+def test_the_stack_of_a_deep_network(machine, tmp_path):
+    """The compiler keeps room for some of what every operation hands over."""
+    on, target = machine
+    need(on, target)
+    program = fptt.build(
+        fptt.Network([*[fptt.LSTM(9, 9)] * 24, fptt.Linear(9, 9)]),
+        fptt.FPTT(parts=2),
+        steps=4,
+        recompute=True,
+        clip=1.0,
+        adapters={"*.weight_hh": 2},
+    )
+    deploy.export(program, program.net.initial(0), tmp_path / "m", target=target)
+    x, y = made_up(program, 1)
+    deploy.run(tmp_path / "m", on=on, x=x, y=y, count_classes=False).require_equal()
+
+
 SHAPES = {
     "GRU": (fptt.GRU(28, 20), fptt.Linear(20, 10)),
     "two layers": (fptt.LSTM(28, 16), fptt.LSTM(16, 12), fptt.Linear(12, 10)),

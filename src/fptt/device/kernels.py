@@ -189,7 +189,7 @@ _RISCV_VECTOR = (
 _STACK = {"rv64": 3072, "rv32": 3072, "cortex-m4": 3072, "rv64gcv": 5120, "cortex-m55": 5120}
 #: and what the longest routine takes for each of its operations, by the size of a pointer: the
 #: compiler keeps room for what some of them hand over
-_STACK_OF_OPERATION = {8: 48, 4: 24}
+_STACK_OF_OPERATION = {8: 8, 4: 4}
 
 
 def stack_bytes(program: Program, target: Target) -> int:
