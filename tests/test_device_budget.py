@@ -184,7 +184,9 @@ class TestOperations:
             *("other", "MatMul-1", "MatMul-2", "MatMul-3", "Mat2Vec", "EWO-basic", "EWO-combo"),
             *("EWO-SGD", "Sigmoid", "tanh", "softmax", "dataMovement"),
         ]
-        assert sum(classes.values()) == pytest.approx(total, rel=0.02)
+        # the cost of counting is taken off; what the compiler saves around each count is not, some
+        # ten instructions, which is much in so small a network
+        assert total <= sum(classes.values()) <= 1.03 * total
 
     def test_the_update_inside_a_product_is_counted_apart(self, tmp_path):
         need_emulator("qemu-rv64")
@@ -245,7 +247,9 @@ class TestBudget:
             "a reset forgets what rule and optimizer remember",
         )
         half = found(dtypes=("bfloat16",), parts=[1], batches=[1]).fits[0]
-        assert half.given_up == ("numbers have 8 significant bits (bfloat16)",)
+        assert half.given_up == (
+            "numbers have 8 significant bits (bfloat16, rounded stochastically)",
+        )
 
     def test_nothing_but_the_state_is_forgotten_without_a_rule(self):
         plan = fitting.budget(NET, lambda k: fptt.TBPTT(parts=k), target="rv64", steps=12)

@@ -175,4 +175,5 @@ def test_eight_real_digits_pixel_by_pixel(machine, parts, batch, tmp_path):
     x, y = task.train.x[::250][:8], task.train.y[::250][:8]
     report = deploy.run(tmp_path / "m", on=on, x=x, y=y, count_classes=False, timeout=500)
     report.require_equal()
+    assert report.largest_parameter_difference.relative <= 1e-5
     assert report.updates == 8 // batch * parts

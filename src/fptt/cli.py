@@ -331,8 +331,8 @@ def plan(
     fits: [{parts, batch, dtype, recompute, trains, saves, ram_bytes, arena_bytes, handle_bytes,
     stack_bytes, flash_bytes, code_bytes, weight_bytes, snapshot_bytes, instructions,
     instructions_low, instructions_high, unmeasured, seconds, seconds_low, seconds_high,
-    saves_until_worn, given_up}], nearest, missing_ram_bytes, missing_flash_bytes}, instructions and
-    seconds of one sequence; nearest is null, or where nothing fits an entry as in fits.
+    saves_until_worn, given_up, export}], nearest, missing_ram_bytes, missing_flash_bytes},
+    instructions and seconds of one sequence; nearest is null, or where nothing fits an entry as in fits.
     """
     from fptt import planning, runs
     from fptt.program import build
@@ -375,6 +375,8 @@ def plan(
             inputs, outputs, tokens=tokens
         )
     )
+    if loaded and not given.was_given(context, "steps"):
+        steps = int(loaded.notes.get("steps", steps))
     cli_device.check_plan(context, target)
     if target is not None:
         cli_device.plan(

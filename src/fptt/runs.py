@@ -263,6 +263,7 @@ def run(
     notes = {
         "task": task.name,
         "steps": task.steps,
+        "parts": program.rule.parts,
         "seed": seed,
         "normalisation": task.normalisation,
         "vocabulary": task.vocabulary,

@@ -250,6 +250,17 @@ class Configuration:
             max(0, self.flash_bytes - flash) if flash is not None else 0,
         )
 
+    def export(self, target: str) -> str:
+        """The command that exports a model so."""
+        words = [f"fptt export MODEL --target {target} --parts {self.parts} --batch {self.batch}"]
+        if self.dtype == "bfloat16":
+            words.append("--dtype bfloat16 --rounding stochastic")
+        words += ["--recompute"] if self.recompute else []
+        words += [f"--train-only '{pattern}'" for pattern in self.options.get("train", ())]
+        adapters = self.options.get("adapters") or {}
+        words += [f"--adapters '{name}={rank}'" for name, rank in adapters.items()]
+        return " ".join(words)
+
     def order(self) -> tuple[Any, ...]:
         """The best first: fewest things given up, then the fewest instructions, then memory."""
         return (
@@ -354,8 +365,9 @@ class Budget:
             "write_bytes": self.part.write,
             "endurance": self.part.endurance,
             "tried": self.tried,
-            "fits": [one.as_json() for one in self.fits],
-            "nearest": self.nearest.as_json() if self.nearest else None,
+            "fits": [one.as_json() | {"export": one.export(self.target)} for one in self.fits],
+            "nearest": self.nearest
+            and self.nearest.as_json() | {"export": self.nearest.export(self.target)},
             "missing_ram_bytes": lacking[0],
             "missing_flash_bytes": lacking[1],
         }
@@ -412,7 +424,9 @@ def budget(
     measured = {dtype: costs(target, dtype) for dtype in dtypes}
     tried: list[Configuration] = []
     for training in (
-        [Training(", ".join(train), {"train": tuple(train)}, "")] if train else (trainings(net))
+        [Training(", ".join(train), {"train": tuple(train)}, "only what was named trains")]
+        if train and tuple(train) != ("*",)
+        else trainings(net)
     ):
         for dtype in dtypes:
             tried += _configurations(
@@ -439,7 +453,7 @@ def budget(
 
     any_costs = next(iter(measured.values()))
     return Budget(
-        net=str(net),
+        net=f"{net}, T={steps}",
         target=target,
         ram=ram,
         flash=flash,
@@ -567,7 +581,9 @@ def _of_program(
     for saves, payload in (("full", saved.full), ("weights", saved.weights)):
         given_up = [training.given_up] if training.given_up else []
         if program.dtype == "bfloat16":
-            given_up.append("numbers have 8 significant bits (bfloat16)")
+            given_up.append("numbers have 8 significant bits (bfloat16, rounded stochastically)")
+        if program.batch > 1:
+            given_up.append(f"{program.batch} sequences must come side by side")
         if program.rule.parts > 1 and _through_time(program):
             given_up.append(f"gradients reach back {program.part_steps} of {program.steps} steps")
         if saves == "weights":

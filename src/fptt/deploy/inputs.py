@@ -19,6 +19,7 @@ from fptt.runs import make_optimizer, make_rule, task_of
 from fptt.storage import snapshot
 from fptt.storage.files import read_bytes
 from fptt.storage.modelfile import load_model
+from fptt.tasks import NAMES
 
 Array = NDArray[Any]
 
@@ -66,6 +67,9 @@ def trained(
         return trainer.program, trainer.parameters(), {}, None
     model = load_model(path)
     steps = steps or model.notes.get("steps")
+    if "parts" not in chosen:
+        # as in training, where that is known
+        parts = 1 if rule == "bptt" else int(model.notes.get("parts", parts))
     if steps is None:
         raise InputError(f"{path} does not say how long its sequences are; give --steps")
     program = build(
@@ -104,11 +108,14 @@ def samples(
         InputError: data that do not fit the model.
     """
     program = host_trainer(folder).program
-    name = task or (None if data else read_folder(folder).task)
+    name = task
+    if name is None and data is None:
+        recorded = read_folder(folder).task
+        name = recorded if recorded in NAMES else None  # a user's own data are not known by name
     count = -(-max(count, 1) // program.batch) * program.batch
     if name is None and data is None:
         x, y = made_up(program, count)
-        return x, y, f"{count} made-up sequences"
+        return x, y, f"{count} made-up sequences (--data gives your own)"
     if name in ("mnist-rows", "s-mnist", "ps-mnist") and options.get("data_dir") is None:
         options["subset"] = True
     found = task_of(name, data, **options)

@@ -27,12 +27,13 @@ def run(report: Report) -> Iterator[Table | str]:
     yield table
     yield (
         f"the parameter farthest from the host's is {worst.name}: {worst.relative:.1e} "
-        f"(rounding explains {report.tolerance:g})"
+        f"(rounding explains {report.tolerance:.2g})"
     )
     if report.losses:
         yield (
             f"loss of the first part {report.losses[0]:.4f} (host {report.host_losses[0]:.4f}), of "
-            f"the last {report.losses[-1]:.4f} (host {report.host_losses[-1]:.4f})"
+            f"the last {report.losses[-1]:.4f} (host {report.host_losses[-1]:.4f}), largest "
+            f"{max(report.losses):.4f}"
         )
     if report.instructions:
         per = report.instructions_per_multiply_add
@@ -41,7 +42,8 @@ def run(report: Report) -> Iterator[Table | str]:
             f"{per:.3f} instructions per multiply-add, everything included"
         )
     if report.classes:
-        table = plain_table("Instructions of one batch", "function", "instructions", "share")
+        title = "Instructions of one batch (counting them adds one or two percent)"
+        table = plain_table(title, "function", "instructions", "share")
         total = sum(report.classes.values())
         for name, count in report.classes.items():
             if count:
@@ -201,6 +203,7 @@ def budget(found: Budget, lines: int) -> Iterator[Table | str]:
         yield _configurations(found, best, "The best of each way to train", letters)
     for text, letter in letters.items():
         yield f"  {letter}  {text}"
+    yield f"The first line: {first[0].export(found.target)}"
     yield from _sources(found, first)
 
 
