@@ -442,7 +442,7 @@ class TestCommand:
             *("arena_bytes", "handle_bytes", "stack_bytes", "flash_bytes", "code_bytes"),
             *("weight_bytes", "snapshot_bytes", "instructions", "instructions_low"),
             *("instructions_high", "unmeasured", "seconds", "seconds_low", "seconds_high"),
-            *("saves_until_worn", "given_up"),
+            *("saves_until_worn", "given_up", "export"),
         ]
         assert document["ram_limit"] == 16384
         assert document["nearest"] is None
@@ -501,5 +501,5 @@ class TestCommand:
         save_model(path, net, net.initial(0), "last", "cross_entropy", {"steps": 8})
         assert cli.main(["plan", "--target", "rv64", "--model", str(path), "--json"]) == 0
         document = json.loads(capsys.readouterr().out)
-        assert document["network"] == "LSTM(2, 6) - Linear(6, 3)"
+        assert document["network"] == "LSTM(2, 6) - Linear(6, 3), T=8"
         assert {one["parts"] for one in document["fits"]} == {1, 2, 4, 8}

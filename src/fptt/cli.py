@@ -332,7 +332,8 @@ def plan(
     stack_bytes, flash_bytes, code_bytes, weight_bytes, snapshot_bytes, instructions,
     instructions_low, instructions_high, unmeasured, seconds, seconds_low, seconds_high,
     saves_until_worn, given_up, export}], nearest, missing_ram_bytes, missing_flash_bytes},
-    instructions and seconds of one sequence; nearest is null, or where nothing fits an entry as in fits.
+    instructions and seconds of one sequence; nearest is null, or where nothing fits an entry as in
+    fits.
     """
     from fptt import planning, runs
     from fptt.program import build
