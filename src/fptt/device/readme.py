@@ -26,9 +26,9 @@ def readme(program: Program, target: Target, name: str, size: Footprint, stack: 
             "`memmove`, `memset` and `memcmp`."
         ),
         (
-            f"It learns by {program.rule}, with {program.optimizer}. A sequence has "
-            f"{program.steps} steps and {program.rule.parts} "
-            f"part{'s' * (program.rule.parts > 1)}; at the end of each part it learns. "
+            f"It learns by {_rule(program)}. A sequence has {program.steps} steps in "
+            f"{program.rule.parts} part{'s' * (program.rule.parts > 1)} of {_lengths(program)}; at "
+            "the end of each part it learns. "
             f"{_batch(program)}"
         ),
         "## Build and try it",
@@ -59,6 +59,25 @@ def _filled(text: str) -> str:
                 block, 96, break_long_words=False, break_on_hyphens=False
             )
     return "\n\n".join(blocks)
+
+
+def _rule(program: Program) -> str:
+    """The rule and the optimizer in words."""
+    rule, optimizer = program.rule, program.optimizer
+    words = type(rule).__name__
+    if getattr(rule, "regularise", False):
+        words += f" (alpha {rule.alpha:g}, beta {rule.beta:g})"  # type: ignore[attr-defined]
+    words += f" with {type(optimizer).__name__}, learning rate {optimizer.lr:g}"
+    if getattr(optimizer, "momentum", 0):
+        words += f", momentum {optimizer.momentum:g}"  # type: ignore[attr-defined]
+    return words
+
+
+def _lengths(program: Program) -> str:
+    """How many steps the parts have."""
+    lengths = sorted({high - low for low, high in program.bounds})
+    text = " or ".join(map(str, lengths))
+    return f"{text} step{'s' * (lengths[-1] > 1)}"
 
 
 def _batch(program: Program) -> str:
