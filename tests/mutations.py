@@ -1425,7 +1425,7 @@ mutation(
 mutation(
     "device: Q of another part",
     (CALLS, "+ at.part *", "+ 0 *"),
-    tests=DEVICE,
+    tests="test_device_learner.py",
 )
 mutation(
     "device: constants that are not zero are",
@@ -1434,7 +1434,7 @@ mutation(
 )
 mutation(
     "device: an operation that is left out at the first step is not",
-    (EMIT, "        if op.after_first:", "        if not op.after_first:"),
+    (EMIT, 'start = "if (t > 0) {" if op.after_first else "{"', 'start = "{"'),
     tests="test_device_learner.py",
 )
 mutation(
@@ -1449,7 +1449,11 @@ mutation(
 )
 mutation(
     "device: only gradients are watched",
-    (EMIT, 'what = "input" if is_input else "gradient"', 'what = "gradient"'),
+    (
+        EMIT,
+        '            what = "input" if is_input else "gradient"',
+        '            what = "gradient"\n            if is_input:\n                continue',
+    ),
     tests="test_device_learner.py",
 )
 mutation(
@@ -1459,7 +1463,7 @@ mutation(
         "                                first_last[touched.buffer.name][1] = clock",
         "                                pass",
     ),
-    tests=DEVICE,
+    tests="test_golden_text.py",
 )
 
 

@@ -484,7 +484,9 @@ def test_missing_emulator(name, message, monkeypatch, tmp_path):
 
 
 def test_wrong_names_and_files(tmp_path):
-    with pytest.raises(InputError, match="no target 'z80'; there are: rv64, rv32, cortex-m4"):
+    with pytest.raises(
+        InputError, match="no target 'z80'; there are: rv64, rv64gcv, rv32, cortex-m4"
+    ):
         targets.target("z80")
     with pytest.raises(InputError, match="no emulator 'bochs'; there are: qemu-rv64, qemu-rv32"):
         emulators.emulator("bochs")
