@@ -1433,8 +1433,8 @@ mutation(
     tests=DEVICE,
 )
 mutation(
-    "device: an operation that is left out at the first step is not",
-    (EMIT, 'start = "if (t > 0) {" if op.after_first else "{"', 'start = "{"'),
+    "device: an operation is left out at the second step, too",
+    (EMIT, 'start = "if (t > 0) {"', 'start = "if (t > 1) {"'),
     tests="test_device_learner.py",
 )
 mutation(
