@@ -25,6 +25,7 @@ from fptt.program.ir import Role
 from fptt.program.plan import LEARNED
 from fptt.program.program import Program
 from fptt.trainer import Trainer
+from fptt.training.batches import make_batch
 
 Array = NDArray[Any]
 
@@ -232,7 +233,7 @@ def _farthest(differences: Sequence[Difference]) -> Difference:
 def _train(trainer: Trainer, batches: Sequence[tuple[Array, Array]]) -> list[float]:
     losses: list[float] = []
     for inputs, targets in batches:
-        losses += trainer._parts.train(trainer_batch(trainer, inputs, targets))
+        losses += trainer._parts.train(make_batch(trainer.program, inputs, targets, None))
     return losses
 
 
@@ -249,19 +250,16 @@ def _sensitivity(folder: Path, trainer: Trainer, batches: Sequence[tuple[Array, 
         }
     )
     _train(other, batches)
-    found = 0.0
-    for name in trainer.program.trained:
-        ours, theirs = trainer.backend.read(name), other.backend.read(name)
-        scale = float(np.linalg.norm(ours.astype(np.float64))) or 1.0
-        found = max(found, float(np.linalg.norm(ours.astype(np.float64) - theirs)) / scale)
-    return found
+    return max(
+        _apart(other.backend.read(name), trainer.backend.read(name))
+        for name in trainer.program.trained
+    )
 
 
-def trainer_batch(trainer: Trainer, x: Array, y: Array) -> Any:
-    """A batch as the trainer takes it."""
-    from fptt.training.batches import make_batch
-
-    return make_batch(trainer.program, x, y, None)
+def _apart(a: Array, b: Array) -> float:
+    """||a - b|| / ||b||."""
+    theirs = b.astype(np.float64)
+    return float(np.linalg.norm(a - theirs)) / (float(np.linalg.norm(theirs)) or 1.0)
 
 
 def multiply_adds(program: Program) -> int:
@@ -298,13 +296,8 @@ def _differences(trainer: Trainer, learned: bytes) -> list[Difference]:
     program = trainer.program
     device = Arena(program)
     device.learned[...] = np.frombuffer(learned, np.uint8)
-    found = []
-    for buffer in program.buffers.values():
-        if buffer.role not in LEARNED:
-            continue
-        ours = device.read(buffer.name).astype(np.float64)
-        theirs = trainer.backend.read(buffer.name).astype(np.float64)
-        scale = float(np.linalg.norm(theirs)) or 1.0
-        apart = float(np.linalg.norm(ours - theirs)) / scale
-        found.append(Difference(buffer.name, buffer.role, apart))
-    return found
+    return [
+        Difference(name, b.role, _apart(device.read(name), trainer.backend.read(name)))
+        for name, b in program.buffers.items()
+        if b.role in LEARNED
+    ]

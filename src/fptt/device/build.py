@@ -5,12 +5,10 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from fptt.device.kernels import CFLAGS
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Region, Target
 from fptt.errors import FpttError, InputError
-
-#: what every file of a firmware is compiled with; the flags of floating point belong to the kernels
-CFLAGS = ("-std=c11", "-O2", "-ffunction-sections", "-fdata-sections")
 
 
 def build_elf(

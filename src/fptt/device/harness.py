@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from fptt.device.build import build_elf
 from fptt.device.folder import STACK_BYTES, BuildFile, Firmware
-from fptt.device.kernels import CFLAGS
+from fptt.device.kernels import CFLAGS, KernelFile
 from fptt.device.operations import highest_number
 from fptt.device.sources import runtime_folder
+from fptt.device.targets import Target
 from fptt.device.text import array_lines
 from fptt.errors import FpttError, InputError
 
@@ -88,7 +89,6 @@ def build_check(
     work = scratch / ("counted" if count else "plain")
     work.mkdir()
     (work / "check_data.h").write_text(_data(firmware, program, batches))
-    compiler = firmware.target.compiler()
     includes = [
         f"-I{p}" for p in (work, folder, folder / "fptt", folder / "port", runtime / "check")
     ]
@@ -103,11 +103,7 @@ def build_check(
     for source, file in sources:
         out = work / f"{source.stem}.o"
         command = [
-            find_compiler(file.compiler) if file.compiler else compiler,
-            *CFLAGS,
-            *(file.machine or firmware.target.cflags),
-            *firmware.definitions,
-            *file.flags,
+            *compile_command(firmware.target, file, firmware.definitions),
             # the run time is the same either way, and compiled once
             *(() if source.is_relative_to(folder / "fptt") else counting),
             *includes,
@@ -126,7 +122,24 @@ def build_check(
     )
 
 
-def find_compiler(name: str) -> str:
+def compile_command(
+    target: Target, file: BuildFile | KernelFile, defined: Sequence[str]
+) -> list[str]:
+    """Compiler and flags for a file of a firmware; headers, input and output follow.
+
+    Raises:
+        InputError: the compiler is not installed.
+    """
+    return [
+        _found(file.compiler) if file.compiler else target.compiler(),
+        *CFLAGS,
+        *(file.machine or target.cflags),
+        *defined,
+        *file.flags,
+    ]
+
+
+def _found(name: str) -> str:
     """The path of a compiler that a target needs besides its own.
 
     Raises:

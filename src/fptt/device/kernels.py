@@ -17,7 +17,7 @@ from fptt.errors import FpttError
 if TYPE_CHECKING:
     from fptt.program.program import Program
 
-#: what every file is compiled with
+#: what every file of a firmware is compiled with; the flags of floating point belong to the files
 CFLAGS = ("-std=c11", "-O2", "-ffunction-sections", "-fdata-sections")
 _MATH = ("-fno-math-errno", "-fno-trapping-math")
 #: rounds after every operation, as on the host

@@ -9,8 +9,8 @@ from pathlib import Path
 from fptt.device.build import build_elf
 from fptt.device.elf import Elf, read_elf
 from fptt.device.folder import STACK_BYTES, BuildFile, Firmware
-from fptt.device.harness import compile_file, find_compiler
-from fptt.device.kernels import CFLAGS, definitions, kernels_for
+from fptt.device.harness import compile_command, compile_file
+from fptt.device.kernels import KernelFile, definitions, kernels_for
 from fptt.device.sources import runtime_folder
 from fptt.device.targets import Target
 
@@ -91,14 +91,7 @@ def link_whole(firmware: Firmware, scratch: Path) -> Elf:
         (folder / f"{firmware.name}.c", plain, False),
         *((folder / file.path, file, True) for file in firmware.files),
     ):
-        command = [
-            find_compiler(file.compiler) if file.compiler else firmware.target.compiler(),
-            *CFLAGS,
-            *(file.machine or firmware.target.cflags),
-            *firmware.definitions,
-            *file.flags,
-            *includes,
-        ]
+        command = [*compile_command(firmware.target, file, firmware.definitions), *includes]
         objects.append(work / f"{source.stem}.o")
         compile_file(command, source, objects[-1], keep=keep)
     elf = build_elf(
@@ -132,21 +125,12 @@ def kernel_sizes(
     includes = [f"-I{p}" for p in (runtime / "include", runtime / "src", runtime / "ports")]
     objects = []
     files = kernels_for(target.name, dtype, dtype)
-    compiled = [(runtime / f.path, f.name, f) for f in files]
-    for path, name, file in ((work / "main.c", "main.c", None), *compiled):
-        machine = file.machine if file and file.machine else target.cflags
-        own = file.flags if file else ()
-        with_vectors = file.compiler if file else ""
-        command = [
-            find_compiler(with_vectors) if with_vectors else target.compiler(),
-            *CFLAGS,
-            *machine,
-            *definitions(dtype, dtype),
-            *own,
-            *includes,
-        ]
-        objects.append(work / f"{Path(name).stem}.o")
-        compile_file(command, path, objects[-1], keep=file is not None)
+    defined = definitions(dtype, dtype)
+    main = KernelFile("main.c", ())
+    for path, file in ((work / "main.c", main), *((runtime / f.path, f) for f in files)):
+        objects.append(work / f"{file.path.replace('/', '_')}.o")
+        command = [*compile_command(target, file, defined), *includes]
+        compile_file(command, path, objects[-1], keep=file is not main)
 
     def linked(*kept: str) -> Elf:
         names: Sequence[str] = (*_INTERFACE, *kept)
