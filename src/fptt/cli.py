@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fptt import __version__, cli_device
+from fptt import __version__, cli_device, cli_reproduce
 from fptt import cli_options as given
 from fptt.cli_output import (
     interruptible,
@@ -438,130 +436,6 @@ def plan(
             print(one)
 
 
-@app.command(epilog="Example: fptt reproduce fsdd --data-dir DIR")
-def reproduce(
-    table: given.Table,
-    data_dir: given.DataDir = None,
-    quick: given.Quick = False,
-    seed: given.Seed = 0,
-    checkpoint_dir: given.CheckpointDir = None,
-    as_json: given.Json = False,
-) -> None:
-    """Repeat a study and print its table.
-
-    fsdd: train on five speakers, then adapt to the sixth on 5 recordings of each digit; the same
-    for every speaker, beside a model that learns from these 50 recordings alone.
-
-    sweep: train on four images of S-MNIST, a pixel a step, with nine K, in float32, in bfloat16
-    rounded to nearest and in bfloat16 rounded at random. Needs no data files.
-
-    formats: the same three formats on MNIST by rows (the embedded images, or all with --data-dir)
-    and in the demo's personalisation.
-
-    small: what training in little memory costs in accuracy: the demo's personalisation where all
-    weights train or only some, with gates computed again, with low-rank adapters, in float32 and
-    bfloat16. Needs no data files.
-
-    JSON: of sweep a list of {parts, format, loss, final_loss, arena_bytes, seconds}; of formats a
-    list of {study: mnist-rows, format, accuracy, arena_bytes, seconds}, accuracy after every epoch,
-    and {study: personalisation, parts, format, new_before, new_after, old_before, old_after,
-    arena_bytes, seconds}; of small a list of {trains, parts, batch, recompute, lr, format, trained,
-    updates, arena_bytes, const_bytes, new_before, new_after, old_before, old_after, seconds}; of
-    fsdd a list of
-    {speaker, base_accuracy, tuned_accuracy, control_accuracy, own_only_accuracy,
-    others_accuracy_before, others_accuracy_after, tune_recordings, test_recordings,
-    others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.
-    """
-    if table not in ("fsdd", "sweep", "formats", "small"):
-        raise InputError(f"unknown table {table!r}; expected fsdd, sweep, formats or small")
-    if table == "small":
-        _reproduce_small(quick, seed, as_json)
-        return
-    if table != "fsdd":
-        _reproduce_formats(table, data_dir, quick, seed, as_json)
-        return
-    from fptt.report import tables
-    from fptt.studies import fsdd
-
-    with progress() as bar:
-        line = bar.add_task("", total=1.0, note="")
-
-        def advance(speaker: str, stage: str, share: float) -> None:
-            bar.update(line, completed=share, note=f"{speaker}: {stage}")
-
-        rows = fsdd.speakers_study(
-            data_dir,
-            seed=seed,
-            epochs=1 if quick else None,
-            tune_epochs=2 if quick else None,
-            limit=100 if quick else None,
-            checkpoint_dir=checkpoint_dir,
-            on_progress=advance,
-        )
-    rows.append(fsdd.mean_row(rows))
-    if as_json:
-        print_json(rows)
-    else:
-        show(tables.speakers(rows))
-
-
-def _reproduce_formats(
-    table: str, data_dir: Path | None, quick: bool, seed: int, as_json: bool
-) -> None:
-    from fptt.report import tables
-    from fptt.studies import formats
-
-    with progress() as bar:
-        line = bar.add_task("", total=1.0, note="")
-
-        def advance(what: str, share: float) -> None:
-            bar.update(line, completed=share, note=what)
-
-        if table == "sweep":
-            swept = formats.sweep(passes=2 if quick else 100, seed=seed, on_progress=advance)
-            document = [row.as_json() for row in swept]
-            shown = [tables.sweep(swept)]
-        else:
-            judged = formats.rows(
-                data_dir,
-                epochs=1 if quick else 10,
-                limit=100 if quick else None,
-                seed=seed,
-                on_progress=advance,
-            )
-            adapted = formats.personal(epochs=1 if quick else None, on_progress=advance)
-            document = [{"study": "mnist-rows", **row.as_json()} for row in judged]
-            document += [{"study": "personalisation", **row.as_json()} for row in adapted]
-            shown = [tables.formats(judged), tables.personal_formats(adapted)]
-    if as_json:
-        print_json(document)
-    else:
-        for result in shown:
-            show(result)
-
-
-def _reproduce_small(quick: bool, seed: int, as_json: bool) -> None:
-    from fptt.report import tables
-    from fptt.studies.demo import DemoSettings
-    from fptt.studies.small import QUICK, small
-
-    with progress() as bar:
-        line = bar.add_task("", total=1.0, note="")
-
-        def advance(what: str, share: float) -> None:
-            bar.update(line, completed=share, note=what)
-
-        rows = small(
-            settings=replace(QUICK if quick else DemoSettings(), seed=seed),
-            epochs=1 if quick else None,
-            on_progress=advance,
-        )
-    if as_json:
-        print_json([row.as_json() for row in rows])
-    else:
-        show(tables.small(rows))
-
-
 @app.command(epilog="Example: fptt bench --batch 1,4 --parts 28 --against torch,jax")
 def bench(
     context: typer.Context,
@@ -704,6 +578,7 @@ def _bench_device(
             show(part)
 
 
+app.command(epilog="Example: fptt reproduce s-mnist --quick")(cli_reproduce.reproduce)
 app.command(epilog="Example: fptt export model.safetensors --target rv64 --out build/model")(
     cli_device.export
 )

@@ -105,7 +105,9 @@ def make_optimizer(name: str, lr: float, momentum: float) -> SGD | Adam:
 
 
 def make_schedule(text: str, epochs: int) -> Schedule | None:
-    """Reads "constant", "cosine", "step:50,75,90" or "plateau:5".
+    """Reads "constant", "cosine", "step:50,75,90", "step:50,75,90:0.3" or "plateau:5".
+
+    The steps multiply by 0.1, or by what follows the epochs.
 
     Example:
         >>> make_schedule("step:50,75,90", 100)
@@ -119,7 +121,9 @@ def make_schedule(text: str, epochs: int) -> Schedule | None:
         if kind == "cosine" and not rest:
             return CosineSchedule(epochs)
         if kind == "step" and rest:
-            return StepSchedule(tuple(int(epoch) for epoch in rest.split(",")))
+            epochs_text, _, factor = rest.partition(":")
+            milestones = tuple(int(epoch) for epoch in epochs_text.split(","))
+            return StepSchedule(milestones, float(factor) if factor else 0.1)
         if kind == "plateau":
             return PlateauSchedule(patience=int(rest)) if rest else PlateauSchedule()
     except InputError:

@@ -31,6 +31,7 @@ _LOADERS = {
     "ps-mnist": ("mnist", "permuted"),
     "add": ("add", "add"),
     "fsdd": ("fsdd", "fsdd"),
+    "fsdd-personal": ("fsdd", "personal"),
     "char": ("text", "char"),
     "words": ("text", "words"),
 }

@@ -119,6 +119,50 @@ def fsdd(
     )
 
 
+def personal(
+    data_dir: str | Path | None = None,
+    *,
+    seed: int = 0,
+    steps: int = STEPS,
+    speaker: str = "theo",
+    per_digit: int = 5,
+) -> Task:
+    """The task `fsdd-personal`: one speaker's few recordings, for a model of the five others.
+
+    x is scaled with mean and std of the five others, as in `fsdd(speaker=speaker)`, so that a
+    model that was trained on that task goes on learning on this one.
+
+    Args:
+        data_dir, steps: as for `fsdd`.
+        seed: of the draw of the training recordings.
+        speaker: whose recordings.
+        per_digit: recordings of every digit to learn from; the others are the test set.
+
+    Raises:
+        InputError: as for `speaker_split`.
+
+    Example:
+        >>> len(personal("data", speaker="theo").train)  # doctest: +SKIP
+        50
+    """
+    split = speaker_split(data_dir, speaker, per_digit, seed, steps=steps)
+    return Task(
+        name="fsdd-personal",
+        train=split.adapt,
+        test=split.test,
+        inputs=logmel.BANDS,
+        outputs=DIGITS,
+        steps=split.adapt.steps,
+        loss="last",
+        criterion="cross_entropy",
+        description=(
+            f"Spoken digits of {speaker}: {len(split.adapt):,} recordings to learn from, "
+            f"{len(split.test):,} for the test, scaled as the five other speakers are."
+        ),
+        normalisation=split.normalisation,
+    )
+
+
 def speakers(data_dir: str | Path | None = None) -> tuple[str, ...]:
     """Names of the speakers.
 

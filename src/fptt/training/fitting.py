@@ -35,7 +35,7 @@ Progress = Callable[[int, int, float], None]
 class History:
     """One row per epoch: epoch, loss, lr, seconds, and test_loss, test_accuracy, ... with a test.
 
-    `seconds` of an epoch that was resumed counts from its resumption.
+    `seconds` of an epoch that was resumed holds those up to its last checkpoint, too.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -54,6 +54,8 @@ class _Position:
     batch: int = 0
     loss_sum: float = 0.0
     losses: int = 0
+    #: spent on the present epoch
+    seconds: float = 0.0
     memory: Memory = field(default_factory=dict)
     rows: list[Row] = field(default_factory=list)
 
@@ -123,15 +125,16 @@ def fit(
             )
         position = _resume(trainer, checkpoint, own)
     saved = time.monotonic()
+    started = time.perf_counter() - position.seconds
 
     def save() -> None:
         nonlocal saved
         if checkpoint is not None:
+            position.seconds = time.perf_counter() - started
             snapshot.save(trainer, checkpoint, {"fit": vars(position), "own": own})
             saved = time.monotonic()
 
     while position.epoch < epochs:
-        started = time.perf_counter()
         batches = list(_batches(trainer, len(x), position.epoch, shuffle))
         if carry and position.batch == 0:
             trainer.reset_state()
@@ -148,6 +151,7 @@ def fit(
             if stop:
                 raise KeyboardInterrupt
         row = _end_epoch(trainer, position, test, schedule, started)
+        started = time.perf_counter()
         if on_epoch:
             on_epoch(row)
         save()
@@ -177,7 +181,10 @@ def _resume(trainer: Trainer, checkpoint: str | Path, own: dict[str, Any]) -> _P
 
 def _position(plain: Any) -> _Position | None:
     """The position that a checkpoint describes; None if it describes none."""
-    if not isinstance(plain, dict) or plain.keys() != vars(_Position()).keys():
+    if not isinstance(plain, dict):
+        return None
+    plain = {"seconds": 0.0, **plain}  # which earlier versions did not write
+    if plain.keys() != vars(_Position()).keys():
         return None
     position = _Position(**plain)
     counts = (position.epoch, position.batch, position.losses)
@@ -185,7 +192,7 @@ def _position(plain: Any) -> _Position | None:
         return None
     if not isinstance(position.rows, list):
         return None
-    for numbers in ({"": position.loss_sum}, position.memory, *position.rows):
+    for numbers in ({"": position.loss_sum, "s": position.seconds}, position.memory, *position.rows):
         if not isinstance(numbers, dict) or not all(map(_is_real, numbers.values())):
             return None
     return position

@@ -1,0 +1,191 @@
+"""results/*.jsonl: one line for each finished run, appended and never rewritten."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fptt.errors import InputError, SaveError
+
+try:
+    import fcntl
+except ImportError:  # not there on Windows; two drivers on one file are then the user's care
+    fcntl = None  # type: ignore[assignment]
+
+VERSION = 1
+Record = dict[str, Any]
+#: called with what a reader should know of a file
+Notice = Callable[[str], None]
+
+
+def read_results(path: str | Path, notice: Notice | None = None) -> list[Record]:
+    """The records of a results file, or of all *.jsonl of a folder, in order.
+
+    A last line that is not complete, as a killed process leaves one, is left out, and so are
+    further lines of a run that is already there.
+
+    Args:
+        path: a file or a folder.
+        notice: told of what was left out.
+
+    Raises:
+        InputError: no such file, a line that is no record, or a record of a newer version.
+    """
+    path = Path(path)
+    if path.is_dir():
+        files = sorted(path.glob("*.jsonl"))
+        if not files:
+            raise InputError(f"{path} holds no results (*.jsonl); `fptt reproduce` writes them")
+        return [record for file in files for record in read_results(file, notice)]
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the results {path}: {error.strerror or error}") from None
+    whole, _, torn = data.rpartition(b"\n")
+    records: list[Record] = []
+    seen: set[tuple[str, str]] = set()
+    for number, line in enumerate(whole.split(b"\n"), 1):
+        if not line.strip():
+            continue
+        record = _parse(line, path, number)
+        name = (record["table"], record["key"])
+        if name not in seen:
+            seen.add(name)
+            records.append(record)
+    if torn.strip() and notice:
+        notice(f"{path}: the last line is not complete and was left out")
+    return records
+
+
+def _parse(line: bytes, path: Path, number: int) -> Record:
+    try:
+        record = json.loads(line)
+        version = record["version"]
+        if isinstance(version, int) and version > VERSION:
+            raise InputError(
+                f"{path}, line {number}: version {version}; this fptt reads up to {VERSION}: "
+                "use a newer one"
+            )
+        if not all(isinstance(record[name], str) for name in ("table", "key")):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise InputError(
+            f"{path}, line {number}: no record of a run; delete the line, or give another file"
+        ) from None
+    return dict(record)
+
+
+def append_result(path: str | Path, record: Mapping[str, Any]) -> None:
+    """Adds a record at the end of a results file, and waits until it is on the disk.
+
+    What a killed process left of an incomplete line is cut off first.
+
+    Raises:
+        SaveError: the file cannot be written.
+    """
+    path = Path(path)
+    line = json.dumps(record, allow_nan=False).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file, _locked(file):
+            end = _whole_lines(file)
+            file.truncate(end)
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                file.truncate(end)  # a full disk must not leave half a line
+                raise
+    except OSError as error:
+        raise SaveError(
+            f"cannot write {path}: {error.strerror or error}; the results before are untouched"
+        ) from None
+
+
+def _whole_lines(file: Any) -> int:
+    """Where the last complete line of a file ends."""
+    size = file.seek(0, os.SEEK_END)
+    end = size
+    while end:
+        low = max(0, end - 65536)
+        file.seek(low)
+        found = file.read(end - low).rfind(b"\n")
+        if found >= 0:
+            return low + int(found) + 1
+        end = low
+    return 0
+
+
+@contextmanager
+def _locked(file: Any) -> Iterator[None]:
+    """Two drivers that append to one file do so in turn."""
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def finished(path: str | Path, keys: Sequence[str], notice: Notice | None = None) -> list[Record]:
+    """The records of these runs that a results file holds already; none if there is no file."""
+    if not Path(path).exists():
+        return []
+    wanted = set(keys)
+    return [record for record in read_results(path, notice) if record["key"] in wanted]
+
+
+def machine() -> dict[str, Any]:
+    """What ran: processor, cores, system, versions."""
+    from fptt import __version__
+
+    return {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "fptt": __version__,
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """The commit of these sources, with "-dirty" if they differ from it; None outside a checkout."""
+    here = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=here, capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    # a package that lies in somebody else's checkout, such as in a virtual environment, is none
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is None:
+        return None
+    name = git("rev-parse", "--short", "HEAD")
+    changed = git("status", "--porcelain", "--", str(here.parent))
+    return name and f"{name}-dirty" if changed else name
