@@ -153,9 +153,7 @@ def reproduce(
         with TemporaryDirectory() as folder:
             _runs(table, choice, variant, Path(folder), None, data_dir, workers, dask, as_json)
         return
-    _runs(
-        table, choice, variant, results or RESULTS, state_dir, data_dir, workers, dask, as_json
-    )
+    _runs(table, choice, variant, results or RESULTS, state_dir, data_dir, workers, dask, as_json)
 
 
 def _runs(
@@ -198,7 +196,9 @@ def _runs(
                 )
                 return
             value = what.row.get(what.run.metric)
-            shown = "" if value is None else f", {what.run.metric.removeprefix('test_')} {value:.4g}"
+            shown = (
+                "" if value is None else f", {what.run.metric.removeprefix('test_')} {value:.4g}"
+            )
             bar.update(
                 line,
                 completed=what.done,
@@ -257,9 +257,7 @@ def _speakers(
         show(tables.speakers(rows))
 
 
-def _formats(
-    table: str, data_dir: Path | None, quick: bool, seed: int, as_json: bool
-) -> None:
+def _formats(table: str, data_dir: Path | None, quick: bool, seed: int, as_json: bool) -> None:
     from fptt.report import tables
     from fptt.studies import formats
 

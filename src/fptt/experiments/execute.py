@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime, timezone
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ import numpy as np
 
 from fptt.errors import InputError, NumericalError, SaveError
 from fptt.experiments.experiment import Experiment
-from fptt.experiments.results import VERSION, Record, commit, fcntl, machine
+from fptt.experiments.locks import locked
+from fptt.experiments.results import VERSION, Record, commit, machine
 from fptt.nets import Network
 from fptt.runs import task_of
 from fptt.storage.modelfile import load_model, save_model
@@ -41,7 +41,7 @@ def execute(
 
     With `state_dir` a checkpoint KEY.ckpt is written there after every epoch and every minute, and
     a run that was killed goes on from it with the same bits. The final weights stay there as
-    KEY.safetensors where another experiment starts from them (see `keep_weights`).
+    KEY.safetensors, a model file, for experiments that start from them and for `fptt eval`.
 
     Args:
         experiment: what to do.
@@ -96,7 +96,7 @@ def execute(
             "commit": commit(),
             "machine": machine(),
             "backend": described,
-            "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "seconds": sum(row["seconds"] for row in rows),
             **_memory(trainer),
             "epochs": [_finite(row) for row in rows],
@@ -143,8 +143,9 @@ def _load(
 
 
 def discard_state(experiment: Experiment, state_dir: str | Path) -> None:
-    """Deletes the checkpoint of a run whose record is safe."""
-    (Path(state_dir) / f"{experiment.key}.ckpt").unlink(missing_ok=True)
+    """Deletes the checkpoint of a run whose record is safe; its final weights stay."""
+    for ending in ("ckpt", "lock"):
+        (Path(state_dir) / f"{experiment.key}.{ending}").unlink(missing_ok=True)
 
 
 def _trainer(experiment: Experiment, task: Task, net: Network) -> tuple[Any, str]:
@@ -198,8 +199,8 @@ def _finite(row: Row) -> dict[str, float | None]:
 
 @contextmanager
 def _alone(experiment: Experiment, state_dir: str | Path | None) -> Iterator[None]:
-    """One process at a time works on a run: a lock that ends with the process."""
-    if state_dir is None or fcntl is None:
+    """One process at a time works on a run."""
+    if state_dir is None:
         yield
         return
     path = Path(state_dir) / f"{experiment.key}.lock"
@@ -208,18 +209,14 @@ def _alone(experiment: Experiment, state_dir: str | Path | None) -> Iterator[Non
     except OSError as error:
         raise SaveError(f"cannot write {path}: {error.strerror}") from None
     try:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
+        with ExitStack() as stack:
             try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except OSError:
-                if time.monotonic() > deadline:
-                    raise InputError(
-                        f"another process works on the run {experiment} in {state_dir}; wait for "
-                        "it, or give another folder"
-                    ) from None
-                time.sleep(0.2)
-        yield
+                stack.enter_context(locked(handle, PATIENCE_S))
+            except TimeoutError:
+                raise InputError(
+                    f"another process works on the run {experiment} in {state_dir}; wait for it, "
+                    "or give another folder"
+                ) from None
+            yield
     finally:
         os.close(handle)

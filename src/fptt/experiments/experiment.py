@@ -106,14 +106,14 @@ class Experiment:
     def key(self) -> str:
         """Sixteen hexadecimal digits that name this experiment; they depend on every field that
         is not at its default, so that a field added later changes no key."""
-        told = {}
+        told: dict[str, Any] = {"task": self.task}
+        if self.task_options:
+            told["task_options"] = dict(self.task_options)
+        if self.start:
+            told["start"] = self.start.key
         for f in fields(self):
             value = getattr(self, f.name)
-            if f.name == "start":
-                value = value.key if value else None
-            if f.name == "task" or (value and f.name == "task_options"):
-                told[f.name] = value
-            elif f.name != "task_options" and value != f.default:
+            if f.name not in ("task", "task_options", "start") and value != f.default:
                 told[f.name] = value
         text = json.dumps(told, sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

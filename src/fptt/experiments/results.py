@@ -6,19 +6,14 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fptt.errors import InputError, SaveError
-
-try:
-    import fcntl
-except ImportError:  # not there on Windows; two drivers on one file are then the user's care
-    fcntl = None  # type: ignore[assignment]
+from fptt.experiments.locks import locked
 
 VERSION = 1
 Record = dict[str, Any]
@@ -67,20 +62,20 @@ def read_results(path: str | Path, notice: Notice | None = None) -> list[Record]
 
 def _parse(line: bytes, path: Path, number: int) -> Record:
     try:
-        record = json.loads(line)
-        version = record["version"]
-        if isinstance(version, int) and version > VERSION:
-            raise InputError(
-                f"{path}, line {number}: version {version}; this fptt reads up to {VERSION}: "
-                "use a newer one"
-            )
-        if not all(isinstance(record[name], str) for name in ("table", "key")):
-            raise TypeError
+        record = dict(json.loads(line))
+        version, table, key = record["version"], record["table"], record["key"]
     except (ValueError, KeyError, TypeError):
+        version = table = key = None
+    if not (isinstance(version, int) and isinstance(table, str) and isinstance(key, str)):
         raise InputError(
             f"{path}, line {number}: no record of a run; delete the line, or give another file"
-        ) from None
-    return dict(record)
+        )
+    if version > VERSION:
+        raise InputError(
+            f"{path}, line {number}: version {version}; this fptt reads up to {VERSION}: use a "
+            "newer one"
+        )
+    return record
 
 
 def append_result(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -95,7 +90,7 @@ def append_result(path: str | Path, record: Mapping[str, Any]) -> None:
     line = json.dumps(record, allow_nan=False).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file, _locked(file):
+        with open(path, "a+b") as file, locked(file.fileno()):
             end = _whole_lines(file)
             file.truncate(end)
             try:
@@ -120,21 +115,9 @@ def _whole_lines(file: Any) -> int:
         file.seek(low)
         found = file.read(end - low).rfind(b"\n")
         if found >= 0:
-            return low + int(found) + 1
+            return int(low + found + 1)
         end = low
     return 0
-
-
-@contextmanager
-def _locked(file: Any) -> Iterator[None]:
-    """Two drivers that append to one file do so in turn."""
-    if fcntl is not None:
-        fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def finished(path: str | Path, keys: Sequence[str], notice: Notice | None = None) -> list[Record]:
@@ -171,7 +154,7 @@ def _processor() -> str:
 
 
 def commit() -> str | None:
-    """The commit of these sources, with "-dirty" if they differ from it; None outside a checkout."""
+    """The commit of these sources, "-dirty" if they differ from it; None outside a checkout."""
     here = Path(__file__).resolve().parent
 
     def git(*arguments: str) -> str | None:

@@ -18,6 +18,8 @@ from fptt.experiments.results import Notice, Record, append_result, finished
 
 #: how often a run may lose its worker before the sweep gives it up
 DEATHS = 5
+#: seconds to wait for a scheduler
+CONNECT_S = 20
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def _client(address: str | None, workers: int) -> Iterator[Any]:
         warnings.simplefilter("ignore")
         if address is not None:
             try:
-                client = Client(address, timeout=20)
+                client = Client(address, timeout=CONNECT_S)
             except (OSError, ValueError, TimeoutError) as error:
                 raise InputError(
                     f"no Dask scheduler answers at {address} ({_reason(error)}); start one with "

@@ -139,8 +139,10 @@ def _full(choice: Choice) -> Iterable[tuple[str, Experiment]]:
 
 
 def _programs(choice: Choice) -> Iterable[tuple[str, Experiment]]:
-    sgd = {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9}
-    rows = _budget(choice, Experiment("mnist-rows", parts=4, batch=50, **sgd), subset=True)
+    rows = Experiment(
+        "mnist-rows", parts=4, batch=50, optimizer="sgd", lr=0.1, momentum=0.9, epochs=10
+    )
+    rows = _budget(choice, rows, subset=True)
     pixels = Experiment("s-mnist", parts=28, epochs=10, limit=10_000, loss="auxiliary", batch=50)
     pixels = _budget(choice, pixels, subset=True)
     for name, base in (("rows", rows), ("pixels", pixels)):
@@ -215,8 +217,7 @@ def _equal_memory(choice: Choice) -> Iterable[tuple[str, Experiment]]:
     both = {TBPTT: LOSSES["+ auxiliary"], FPTT: LOSSES["+ auxiliary + R"]}
     images = Experiment("s-mnist", lr=0.003, batch=16, epochs=12, limit=5000)
     images = _budget(choice, images, _PUBLISHED_STEPS, subset=True)
-    for cell in _grid(choice, images, both, (4, 10, 28, 112), (28,)):
-        yield cell
+    yield from _grid(choice, images, both, (4, 10, 28, 112), (28,))
     yield from _equal_voices(choice, both)
     text = Experiment("char", {"steps": 100}, hidden=128, embedding=32, batch=8, lr=0.003, epochs=3)
     if choice.quick:
@@ -263,7 +264,9 @@ TABLES: Mapping[str, Table] = {
             "test_accuracy",
             _s_mnist,
         ),
-        Table("ps-mnist", "Permuted S-MNIST by K, with and without R(t)", "test_accuracy", _ps_mnist),
+        Table(
+            "ps-mnist", "Permuted S-MNIST by K, with and without R(t)", "test_accuracy", _ps_mnist
+        ),
         Table("cifar10", "CIFAR-10 by pixels, with and without R(t)", "test_accuracy", _cifar10),
         Table("add", "The add task at T = 200 and 1000", "test_loss", _add),
         Table("words", "Words of a text by K, with and without R(t)", "test_perplexity", _words),

@@ -192,7 +192,11 @@ def _position(plain: Any) -> _Position | None:
         return None
     if not isinstance(position.rows, list):
         return None
-    for numbers in ({"": position.loss_sum, "s": position.seconds}, position.memory, *position.rows):
+    for numbers in (
+        {"": position.loss_sum, "s": position.seconds},
+        position.memory,
+        *position.rows,
+    ):
         if not isinstance(numbers, dict) or not all(map(_is_real, numbers.values())):
             return None
     return position
