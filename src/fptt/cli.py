@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fptt import __version__, cli_device, cli_reproduce
+from fptt import __version__, cli_compare, cli_device, cli_reproduce
 from fptt import cli_options as given
 from fptt.cli_output import (
     interruptible,
@@ -578,6 +578,9 @@ def _bench_device(
             show(part)
 
 
+app.command(epilog="Example: fptt compare --subset --hidden 16 --parts 4 --scale 3")(
+    cli_compare.compare
+)
 app.command(epilog="Example: fptt reproduce s-mnist --quick")(cli_reproduce.reproduce)
 app.command(epilog="Example: fptt export model.safetensors --target rv64 --out build/model")(
     cli_device.export

@@ -75,3 +75,47 @@ ROCKET_SECONDS = {1: 22.06, 28: 22.85, 784: 29.64}
 #: cycles of one element in its element-wise functions. The first two were timed with bfloat16 in
 #: software; the update, in float32 on one core, lies between 70 and 110
 ELEMENT_CYCLES = {"sigmoid": 320.0, "tanh": 275.0, "update": 90.0}
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What theory says of a gradient source's cost for one sequence, one layer of n units.
+
+    Attributes:
+        memory_steps, work_steps: exponents in T.
+        memory_parts, work_parts: exponents in K.
+        memory_width, work_width: exponents in n, with p ~ n^2 parameters; None where there is no
+            general one.
+        printed: what the seeds print: gradient, parameter updates, memory; c is a step's cost.
+    """
+
+    memory_steps: float
+    work_steps: float
+    memory_parts: float
+    work_parts: float
+    memory_width: float
+    work_width: float
+    printed: str
+
+
+def complexity(source: str, parts: int) -> Complexity | None:
+    """The complexity of a source with K parts; None for one that nobody printed.
+
+    Memory is that of activations and traces. The seeds let RTRL's memory grow with T, which it
+    does not: it is n^3 for the traces, whatever T is.
+
+    Example:
+        >>> complexity("bptt", 28).printed
+        'c(K)T, K, T/K'
+    """
+    if source == "bptt":
+        return Complexity(1, 1, -1, 0, 1, 2, "c(K)T, K, T/K" if parts > 1 else "c(T)T, 1, T")
+    if source == "rtrl":
+        return Complexity(0, 1, 0, 0, 3, 4, "c(T)T^2, T, T")
+    if source == "eprop":
+        return Complexity(0, 1, 0, 0, 2, 2, "c(1)T, T, 1")
+    if source == "diagonal":
+        return Complexity(0, 1, 0, 0, 2, 2, "")
+    if source == "ostl":
+        return Complexity(0, 1, 0, 0, 3, 4, "")
+    return None
