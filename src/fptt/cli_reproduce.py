@@ -116,19 +116,23 @@ def reproduce(
     others_recordings, tune_memory_bytes, control_memory_bytes, seconds}; the last row is the mean.
     """
     if table in STUDIES:
-        only_runs = set(context.params) - {
-            "table",
-            "data_dir",
-            "quick",
-            "seed",
-            "checkpoint_dir",
-            "as_json",
-        }
+        only_runs = (
+            set(context.params)
+            - {
+                "table",
+                "data_dir",
+                "quick",
+                "seed",
+                "checkpoint_dir",
+                "as_json",
+            }
+            - ({"results"} if table == "fsdd" else set())
+        )
         given.without_effect(context, table, sorted(only_runs))
         if table == "small":
             _small(quick, seed, as_json)
         elif table == "fsdd":
-            _speakers(data_dir, quick, seed, checkpoint_dir, as_json)
+            _speakers(data_dir, quick, seed, checkpoint_dir, results, as_json)
         else:
             _formats(table, data_dir, quick, seed, as_json)
         return
@@ -230,8 +234,14 @@ def _runs(
 
 
 def _speakers(
-    data_dir: Path | None, quick: bool, seed: int, checkpoint_dir: Path | None, as_json: bool
+    data_dir: Path | None,
+    quick: bool,
+    seed: int,
+    checkpoint_dir: Path | None,
+    results: Path | None,
+    as_json: bool,
 ) -> None:
+    """Six speakers; the full study also goes into the results folder."""
     from fptt.report import tables
     from fptt.studies import fsdd
 
@@ -250,6 +260,8 @@ def _speakers(
             checkpoint_dir=checkpoint_dir,
             on_progress=advance,
         )
+    if not quick:
+        keep_speakers(rows, results or RESULTS, seed)
     rows.append(fsdd.mean_row(rows))
     if as_json:
         print_json(rows)
