@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -261,12 +261,26 @@ def _speakers(
             on_progress=advance,
         )
     if not quick:
-        keep_speakers(rows, results or RESULTS, seed)
+        _keep_speakers(rows, results or RESULTS, seed)
     rows.append(fsdd.mean_row(rows))
     if as_json:
         print_json(rows)
     else:
         show(tables.speakers(rows))
+
+
+def _keep_speakers(rows: list[dict[str, Any]], results: Path, seed: int) -> None:
+    """Appends what the results file of the speakers does not hold yet."""
+    from fptt.experiments.results import append_result, finished
+    from fptt.experiments.speakers import speaker_records
+    from fptt.studies.fsdd_recipe import Recipe
+
+    file = results / "fsdd.jsonl"
+    records = speaker_records(rows, Recipe(), seed)
+    known = {record["key"] for record in finished(file, [r["key"] for r in records])}
+    for record in records:
+        if record["key"] not in known:
+            append_result(file, record)
 
 
 def _formats(table: str, data_dir: Path | None, quick: bool, seed: int, as_json: bool) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from fptt.experiments.experiment import Experiment
 from fptt.experiments.results import VERSION, Record, commit, machine
+from fptt.runs import describe_backend
 from fptt.studies.fsdd_recipe import Recipe
 from fptt.tasks.fsdd import STEPS
 
@@ -23,17 +24,15 @@ MODELS: Mapping[str, str] = {
 }
 
 
-def speaker_records(
-    rows: Sequence[Mapping[str, Any]], recipe: Recipe, seed: int, backend: str
-) -> list[Record]:
+def speaker_records(rows: Sequence[Mapping[str, Any]], recipe: Recipe, seed: int) -> list[Record]:
     """Four records a speaker, one for each model.
 
     Args:
         rows: what `speakers_study` returned, without the mean.
         recipe: its hyperparameters.
         seed: its seed.
-        backend: what ran it, in words.
     """
+    backend = describe_backend(recipe.tune_program(STEPS), None, 1)
     ran = {"commit": commit(), "machine": machine(), "backend": backend}
     date = datetime.now(UTC).isoformat(timespec="seconds")
     return [

@@ -172,10 +172,10 @@ def _networks(choice: Choice) -> Iterable[tuple[str, Experiment]]:
 def _add(choice: Choice) -> Iterable[tuple[str, Experiment]]:
     lengths = (20,) if choice.quick else (200, 1000)
     for steps in lengths:
-        sequences = 200 if choice.quick else 50_000
-        options = {"steps": steps, "n_train": sequences, "n_test": sequences // 20}
-        base = Experiment("add", options, epochs=6 if steps == 200 else 12)
-        base = _budget(choice, base, ((0.7, 0.1),))
+        sequences = 200 if choice.quick else 10_000
+        options = {"steps": steps, "n_train": sequences, "n_test": sequences // 10}
+        base = Experiment("add", options, batch=20, epochs=25, forget_bias=3.0)
+        base = _budget(choice, base, ((0.8, 0.1),))
         yield f"BPTT, T={steps}", replace(base, rule="bptt", parts=1)
         for parts in _parts(choice, (10,), (4,)):
             yield f"FPTT, T={steps}", replace(base, rule="fptt", parts=parts)
