@@ -1,0 +1,92 @@
+"""Every table of `fptt reproduce`, its quick version, through the command line."""
+
+import json
+import os
+
+import pytest
+
+from fptt import cli
+from fptt.experiments.results import read_results
+from fptt.experiments.tables import TABLES
+
+DATA = os.environ.get("FPTT_DATA")
+#: tables that need data files, even for a quick look
+NEED = {"words": "shakespeare", "char": "shakespeare", "equal-memory": "fsdd", "cifar10": "cifar10"}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_quick_version_of_a_table(name, capsys, tmp_path):
+    if name in NEED and not (DATA and os.path.isdir(os.path.join(DATA, NEED[name]))):
+        pytest.skip(f"needs {NEED[name]} in FPTT_DATA")
+    quick = ["reproduce", name, "--quick", "--workers", "1", "--results", str(tmp_path)]
+    assert cli.main([*quick, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert rows == read_results(tmp_path / f"{name}.jsonl")
+    assert {row["metric"] for row in rows} == {TABLES[name].metric}
+    for row in rows:
+        assert row["epochs"][-1][row["metric"]] is not None
+        assert row["arena_bytes"] > 0
+    # again: nothing is left to do, and the table is the same
+    assert cli.main(quick) == 0
+    shown = capsys.readouterr().out
+    assert TABLES[name].title in shown
+    assert all(row["variant"] in shown for row in rows)
+    assert read_results(tmp_path / f"{name}.jsonl") == rows
+
+
+def test_seeds_parts_and_variants(capsys, tmp_path):
+    command = ["reproduce", "s-mnist", "--quick", "--workers", "1", "--results", str(tmp_path)]
+    chosen = [*command, "--seeds", "2", "--seed", "5", "--parts", "49", "--variant", "R"]
+    assert cli.main([*chosen, "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["variant"], row["configuration"]["parts"]) for row in rows] == [
+        ("+ auxiliary + R", 49)
+    ] * 2
+    assert [row["configuration"]["seed"] for row in rows] == [5, 6]
+    assert cli.main(chosen) == 0
+    assert "±" in capsys.readouterr().out
+
+
+def test_quick_runs_are_not_kept_unless_asked(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "full", "--quick", "--workers", "1"]) == 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["mnist"], "unknown table 'mnist'; expected one of s-mnist, ps-mnist, "),
+        (["full", "--seeds", "0"], "--seeds is 0; give at least 1"),
+        (["full", "--quick", "--variant", "Adam"], "--variant is 'Adam'; table full has TBPTT"),
+        (["full", "--checkpoint-dir", "x"], "--checkpoint-dir has no effect with table full"),
+        (["small", "--seeds", "2"], "--seeds has no effect with small; leave it out"),
+        (["sweep", "--results", "x"], "--results has no effect with sweep; leave it out"),
+        (["char", "--limit", "3"], "--limit has no effect on one long text; leave it out"),
+        (["full", "--quick", "--parts", "900", "--workers", "1"], "900 parts of a sequence of 784 steps"),
+    ],
+)
+def test_wrong_use(arguments, message, capsys):
+    assert cli.main(["reproduce", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_results_of_speakers(tmp_path):
+    """The study's rows become records with one model each, appended once."""
+    from fptt.cli_reproduce import _keep_speakers
+    from fptt.experiments.speakers import MODELS
+    from fptt.studies.fsdd import COLUMNS
+
+    row = dict.fromkeys(COLUMNS, 0.5) | {
+        "speaker": "theo",
+        "tune_recordings": 50,
+        "test_recordings": 450,
+    }
+    for _ in range(2):
+        _keep_speakers([row, row | {"speaker": "lucas"}], tmp_path, 0)
+    records = read_results(tmp_path / "fsdd.jsonl")
+    assert [r["variant"] for r in records] == [*MODELS, *MODELS]
+    assert len({r["key"] for r in records}) == 8
+    assert {r["configuration"]["task_options"]["speaker"] for r in records} == {"theo", "lucas"}
+    assert records[1]["configuration"]["rule"] == "fptt"
+    assert records[1]["arena_bytes"] > records[2]["arena_bytes"]
