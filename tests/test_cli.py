@@ -408,8 +408,8 @@ def test_options_that_cannot_be_used(refused, good, name, tmp_path):
         ([], "give either --task NAME or --data FILE.npz"),
         (
             ["--task", "mnist-row"],
-            "unknown task 'mnist-row'; expected one of mnist-rows, s-mnist, ps-mnist, add, fsdd, "
-            "char, words; did you mean 'mnist-rows'?",
+            "unknown task 'mnist-row'; expected one of mnist-rows, s-mnist, ps-mnist, cifar10, "
+            "cifar10-rows, add, fsdd, fsdd-personal, char, words; did you mean 'mnist-rows'?",
         ),
         (
             ["--task", "add", "--subset"],

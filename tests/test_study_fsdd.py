@@ -110,6 +110,29 @@ def test_nothing_is_judged_on_what_it_learnt_from(data_dir, monkeypatch):  # noq
     assert recordings(others) | (recordings(base_data) & everything) == everything
 
 
+def test_the_engine_does_the_work_and_the_reference_agrees(data_dir, known_rows, tmp_path):  # noqa: F811
+    rows = study(data_dir, speakers=["theo"], backend="reference", checkpoint_dir=tmp_path)
+    again = study(data_dir, speakers=["theo"], backend="native")
+    assert without_seconds(again) == without_seconds(known_rows[1:])
+    for column, value in rows[0].items():
+        if "accuracy" in column:  # of 60 recordings: one may fall to the other side
+            assert abs(value - again[0][column]) < 1.5 / 60
+        elif column != "seconds":
+            assert value == again[0][column]
+    message = (
+        "{}/study.json is of another study: its backend is 'reference', here it is 'native'; use "
+        "the same options, or another folder"
+    )
+    with pytest.raises(InputError, match=whole(message)):
+        study(data_dir, speakers=["theo"], checkpoint_dir=tmp_path)
+
+
+def test_an_unknown_backend_is_refused(data_dir):  # noqa: F811
+    message = "backend is 'gpu'; choose one of 'native', 'reference'"
+    with pytest.raises(InputError, match=whole(message)):
+        study(data_dir, backend="gpu")
+
+
 def test_limited_test_sets_are_the_same_recordings_on_both_scales(data_dir, monkeypatch):  # noqa: F811
     judged = []
     evaluate = Trainer.evaluate

@@ -4,6 +4,7 @@ from tasks_helpers import whole
 
 from fptt.errors import InputError
 from fptt.tasks import load
+from fptt.tasks.add import sequences
 
 
 @pytest.mark.parametrize("steps", [2, 3, 7, 200])
@@ -44,6 +45,25 @@ def test_seeds():
 def test_more_training_sequences_leave_the_test_unchanged():
     few, many = (load("add", steps=9, n_train=n, n_test=5) for n in (5, 50))
     assert np.array_equal(few.test.x, many.test.x)
+
+
+def test_new_sequences_for_every_epoch_and_one_test():
+    task = load("add", steps=9, n_train=40, n_test=40, seed=3)
+    epochs = [sequences(9, 40, seed=3, epoch=epoch) for epoch in range(4)]
+    assert np.array_equal(epochs[0].x, task.train.x) and np.array_equal(epochs[0].y, task.train.y)
+    again = sequences(9, 40, seed=3, epoch=2)
+    assert np.array_equal(again.x, epochs[2].x) and np.array_equal(again.y, epochs[2].y)
+    rows = [x.tobytes() for data in (task.test, *epochs) for x in data.x]
+    assert len(set(rows)) == 200  # nothing is seen twice, nor in the test
+    for data in epochs:
+        assert np.array_equal((data.x[:, :, 0] * data.x[:, :, 1]).sum(axis=1), data.y[:, 0])
+    assert not np.array_equal(sequences(9, 40, seed=4, epoch=2).x, epochs[2].x)
+
+
+@pytest.mark.parametrize("option", ["steps", "n", "seed", "epoch"])
+def test_sequences_refuses(option):
+    with pytest.raises(InputError, match=rf"^{option} is -1; it must be a whole number of "):
+        sequences(**{"steps": 9, "n": 4, option: -1})
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 
+import cifar_files
 import numpy as np
 import pytest
 from tasks_helpers import data_dir, whole  # noqa: F401
@@ -11,12 +12,30 @@ from fptt.tasks.limit import limit_task
 
 
 def test_names_and_options():
-    assert NAMES == ("mnist-rows", "s-mnist", "ps-mnist", "add", "fsdd", "char", "words")
-    assert options("mnist-rows") == {}
+    assert NAMES == (
+        "mnist-rows",
+        "s-mnist",
+        "ps-mnist",
+        "cifar10",
+        "cifar10-rows",
+        "add",
+        "fsdd",
+        "fsdd-personal",
+        "char",
+        "words",
+    )
+    assert options("mnist-rows") == options("cifar10") == {}
     assert options("add") == {"steps": 200, "n_train": 10_000, "n_test": 1_000}
     assert options("fsdd") == {"steps": 96, "speaker": None}
-    assert options("char") == {"steps": 100, "batch": 20, "test_fraction": 0.1, "text_file": None}
-    assert options("words")["vocabulary"] == 10_000
+    assert options("char") == {
+        "steps": 100,
+        "batch": 20,
+        "test_fraction": 0.1,
+        "text_file": None,
+        "corpus": None,
+        "held_out": "test",
+    }
+    assert options("words") == {**options("char"), "vocabulary": 10_000}
 
 
 def test_import_is_fast_because_loaders_are_lazy():
@@ -37,14 +56,14 @@ def test_import_is_fast_because_loaders_are_lazy():
         (
             "smnist",
             {},
-            "unknown task 'smnist'; expected one of mnist-rows, s-mnist, ps-mnist, add, fsdd, "
-            "char, words; did you mean 's-mnist'?",
+            "unknown task 'smnist'; expected one of mnist-rows, s-mnist, ps-mnist, cifar10, "
+            "cifar10-rows, add, fsdd, fsdd-personal, char, words; did you mean 's-mnist'?",
         ),
         (
             "zzz",
             {},
-            "unknown task 'zzz'; expected one of mnist-rows, s-mnist, ps-mnist, add, fsdd, char, "
-            "words",
+            "unknown task 'zzz'; expected one of mnist-rows, s-mnist, ps-mnist, cifar10, "
+            "cifar10-rows, add, fsdd, fsdd-personal, char, words",
         ),
         (
             "add",
@@ -71,6 +90,12 @@ def test_import_is_fast_because_loaders_are_lazy():
             "task 'mnist-rows' needs a data directory: give data_dir (on the command line: "
             "--data-dir DIR) or set the variable FPTT_DATA, or use subset=True for the 3,000 "
             "images embedded in the package",
+        ),
+        (
+            "cifar10",
+            {},
+            "task 'cifar10' needs a data directory: give data_dir (on the command line: --data-dir "
+            "DIR) or set the variable FPTT_DATA",
         ),
         (
             "fsdd",
@@ -175,7 +200,9 @@ def test_limit_refuses_a_text(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_task_loads(name, data_dir):  # noqa: F811
+def test_every_task_loads(name, data_dir, tmp_path):  # noqa: F811
+    if name.startswith("cifar10"):
+        data_dir = cifar_files.write_folder(tmp_path, "binary", cifar_files.images(11))
     limit = None if name in ("char", "words") else 50
     task = load(name, data_dir, limit=limit)
     assert task.name == name

@@ -53,7 +53,10 @@ Beta = Annotated[float, typer.Option(help="Weight of new parameters in the runni
 Mode = Annotated[str, typer.Option(help="code or paper: the coefficient of lambda.")]
 Regularise = Annotated[bool, typer.Option(help="R(t) on or off.")]
 TrainTask = Annotated[
-    str | None, typer.Option(help="mnist-rows, s-mnist, ps-mnist, add, fsdd, char or words.")
+    str | None,
+    typer.Option(
+        help="mnist-rows, s-mnist, ps-mnist, cifar10, cifar10-rows, add, fsdd, char or words."
+    ),
 ]
 TrainData = Annotated[
     Path | None,

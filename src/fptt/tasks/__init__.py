@@ -29,6 +29,8 @@ _LOADERS = {
     "mnist-rows": ("mnist", "rows"),
     "s-mnist": ("mnist", "pixels"),
     "ps-mnist": ("mnist", "permuted"),
+    "cifar10": ("cifar", "pixels"),
+    "cifar10-rows": ("cifar", "rows"),
     "add": ("add", "add"),
     "fsdd": ("fsdd", "fsdd"),
     "fsdd-personal": ("fsdd", "personal"),

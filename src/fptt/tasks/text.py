@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
+from fptt.tasks import treebank
 from fptt.tasks.checks import fraction, whole_number
 from fptt.tasks.files import data_directory, find_files
 from fptt.tasks.sequences import SequenceData, Task
+from fptt.tasks.treebank import END, UNKNOWN
 
-UNKNOWN, END = "<unk>", "<eos>"
+CORPORA = ("ptb", "shakespeare")
 _WORD_OR_MARK = re.compile(r"\w+(?:'\w+)*|[^\w\s]")
 _HINT = "copy the text there, or name another one with text_file"
 
@@ -29,17 +31,26 @@ def char(
     batch: int = 20,
     test_fraction: float = 0.1,
     text_file: str | Path | None = None,
+    corpus: str | None = None,
+    held_out: str = "test",
 ) -> Task:
     """The task `char`: predict the next character of a text.
 
-    Token k stands for the k-th of the file's distinct characters, in code point order.
+    Of Penn Treebank, where the data directory has it; see `fptt.tasks.treebank.characters`. Its
+    training text alone makes the vocabulary: <unk>, <eos> and its characters in code point order.
+    Of any other text, token k stands for the k-th of the file's distinct characters, in code
+    point order.
 
     Args:
-        data_dir: directory with shakespeare/input.txt or input.txt; default is FPTT_DATA.
+        data_dir: directory with the files of Penn Treebank (those by characters or those by
+            words, as for `words`), or with shakespeare/input.txt or input.txt; default is
+            FPTT_DATA.
         steps: length T of a row.
         batch: number B of streams the text is cut into; see `streams`.
-        test_fraction: how much of the end of the text is held out.
-        text_file: any text in UTF-8, instead of the one in data_dir.
+        test_fraction: how much of the end of a text is held out; Penn Treebank has its own split.
+        text_file: any text in UTF-8, instead of what is in data_dir.
+        corpus: "ptb" or "shakespeare", where data_dir has both or must have this one.
+        held_out: which file of Penn Treebank to test on, "test" or "valid".
 
     Returns:
         A contiguous task with x int32 [n, T], y int32 [n, T], every-step cross-entropy.
@@ -52,13 +63,18 @@ def char(
         50
     """
     batch = whole_number("batch", batch, minimum=1)
+    paths = _treebank(data_dir, "char", text_file, corpus, held_out)
+    if paths is not None:
+        train_text, test_text = (treebank.characters(path, _read(path)) for path in paths)
+        known = (UNKNOWN, END, *sorted(set(train_text) - {END}))
+        source = _treebank_source(held_out)
+        return _task("char", source, "characters", train_text, test_text, known, steps, batch)
     path = _text_path(data_dir, text_file, "char")
     text = _read(path)
-    vocabulary = tuple(sorted(set(text)))
-    index = {character: token for token, character in enumerate(vocabulary)}
-    tokens = np.array([index[character] for character in text], np.int32)
-    train, test = _split(tokens, test_fraction)
-    return _task("char", path.name, "characters", train, test, vocabulary, steps, batch)
+    first_test = _first_test(len(text), test_fraction)
+    train_text, test_text = list(text[:first_test]), list(text[first_test:])
+    known = tuple(sorted(set(text)))
+    return _task("char", path.name, "characters", train_text, test_text, known, steps, batch)
 
 
 def words(
@@ -69,13 +85,17 @@ def words(
     vocabulary: int = 10_000,
     test_fraction: float = 0.1,
     text_file: str | Path | None = None,
+    corpus: str | None = None,
     held_out: str = "test",
 ) -> Task:
     """The task `words`: predict the next word of a text.
 
     Penn Treebank, where the data directory has it: words are separated by spaces, and every line
     ends with <eos>. Any other text is put in lower case, words and punctuation marks are tokens,
-    and every line that is not empty ends with <eos>. Words outside the vocabulary become <unk>.
+    and every line that is not empty ends with <eos>. The training text alone makes the
+    vocabulary; words outside it become <unk>.
+
+    With steps=300 this is the task PTB-300 of the FPTT paper, judged by perplexity.
 
     Args:
         data_dir: directory with ptb/ptb.train.txt or ptb.train.txt (and ptb.test.txt,
@@ -83,16 +103,17 @@ def words(
         steps: length T of a row.
         batch: number B of streams the text is cut into; see `streams`.
         vocabulary: at most this many tokens: <unk>, <eos> and the words most frequent in the
-            training text.
+            training text. Penn Treebank has 10,000 in all.
         test_fraction: how much of the end of a text is held out; Penn Treebank has its own split.
         text_file: any text in UTF-8, instead of what is in data_dir.
+        corpus: "ptb" or "shakespeare", where data_dir has both or must have this one.
         held_out: which file of Penn Treebank to test on, "test" or "valid".
 
     Returns:
         A contiguous task with x int32 [n, T], y int32 [n, T], every-step cross-entropy.
 
     Raises:
-        InputError: as for `char`, or held_out is neither.
+        InputError: as for `char`.
 
     Example:
         >>> words("data", vocabulary=2000).inputs  # doctest: +SKIP
@@ -100,12 +121,10 @@ def words(
     """
     batch = whole_number("batch", batch, minimum=1)
     size = whole_number("vocabulary", vocabulary, minimum=3)
-    if held_out not in ("test", "valid"):
-        raise InputError(f"held_out is {held_out!r}; expected 'test' or 'valid'")
-    treebank = None if text_file is not None else _treebank(data_dir, held_out)
-    if treebank is not None:
-        source = f"Penn Treebank ({held_out} text held out)"
-        train_words, test_words = (_treebank_words(_read(path)) for path in treebank)
+    paths = _treebank(data_dir, "words", text_file, corpus, held_out)
+    if paths is not None:
+        source = _treebank_source(held_out)
+        train_words, test_words = (treebank.words(_read(path)) for path in paths)
     else:
         path = _text_path(data_dir, text_file, "words")
         source = path.name
@@ -113,12 +132,7 @@ def words(
         first_test = _first_test(len(all_words), test_fraction)
         train_words, test_words = all_words[:first_test], all_words[first_test:]
     known = _vocabulary(train_words, size)
-    index = {word: token for token, word in enumerate(known)}
-    train, test = (
-        np.array([index.get(word, 0) for word in part], np.int32)
-        for part in (train_words, test_words)
-    )
-    return _task("words", source, "words", train, test, known, steps, batch)
+    return _task("words", source, "words", train_words, test_words, known, steps, batch)
 
 
 def streams(tokens: Tokens, batch: int, steps: int, part: str = "text") -> SequenceData:
@@ -170,13 +184,19 @@ def _task(
     name: str,
     source: str,
     unit: str,
-    train: Tokens,
-    test: Tokens,
+    train_text: list[str],
+    test_text: list[str],
     vocabulary: tuple[str, ...],
     steps: int,
     batch: int,
 ) -> Task:
     steps = whole_number("steps", steps, minimum=1)
+    index = {entry: token for token, entry in enumerate(vocabulary)}
+    # Token 0 is <unk> wherever something can be outside the vocabulary.
+    train, test = (
+        np.array([index.get(entry, 0) for entry in part], np.int32)
+        for part in (train_text, test_text)
+    )
     return Task(
         name=name,
         train=streams(train, batch, steps, "training"),
@@ -221,23 +241,30 @@ def _first_test(count: int, test_fraction: float) -> int:
     return int(count * (1 - fraction("test_fraction", test_fraction)))
 
 
-def _split(tokens: Tokens, test_fraction: float) -> tuple[Tokens, Tokens]:
-    first_test = _first_test(len(tokens), test_fraction)
-    return tokens[:first_test], tokens[first_test:]
-
-
-def _treebank(data_dir: str | Path | None, held_out: str) -> list[Path] | None:
-    """The training and the held-out file of Penn Treebank; None if there is no training file."""
-    directory = data_directory(data_dir, "words", "or name a text with text_file")
-    folders = (directory / "ptb", directory)
-    if not any((folder / "ptb.train.txt").is_file() for folder in folders):
+def _treebank(
+    data_dir: str | Path | None,
+    task: str,
+    text_file: str | Path | None,
+    corpus: str | None,
+    held_out: str,
+) -> list[Path] | None:
+    """The training and the held-out file of Penn Treebank, if that is the text to take."""
+    if held_out not in ("test", "valid"):
+        raise InputError(f"held_out is {held_out!r}; expected 'test' or 'valid'")
+    if corpus is not None and corpus not in CORPORA:
+        raise InputError(f"corpus is {corpus!r}; expected one of {', '.join(CORPORA)}")
+    if text_file is not None:
+        if corpus is not None:
+            raise InputError("give either corpus or text_file")
         return None
-    names = ["ptb.train.txt", f"ptb.{held_out}.txt"]
-    return find_files(directory, "ptb", names, "words", _HINT)
+    if corpus == "shakespeare":
+        return None
+    directory = data_directory(data_dir, task, "or name a text with text_file")
+    return treebank.files(directory, task, held_out, required=corpus == "ptb")
 
 
-def _treebank_words(text: str) -> list[str]:
-    return [word for line in text.splitlines() for word in [*line.split(), END]]
+def _treebank_source(held_out: str) -> str:
+    return f"Penn Treebank ({held_out} text held out)"
 
 
 def _plain_words(text: str) -> list[str]:
