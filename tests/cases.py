@@ -5,13 +5,16 @@ Every number fed to fptt here is a multiple of 1/1024, so float32 holds it exact
 """
 
 import numpy as np
-from oracle import Oracle, parameter_shapes
+from oracle import Oracle, parameter_shapes, width
 
 import fptt
 
 # Difference ||a - b|| / ||b|| allowed per tensor. "adam": Adam divides d by sqrt(v), so where d is
 # near 0 its rounding in float32 is a sizeable part of a step of length lr, and can flip its sign.
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5, "float32 adam": 1e-3}
+
+#: cells that the reference runs and the engine does not
+REFERENCE_CELLS = ("ElementwiseLSTM", "LRU")
 
 # Networks that the batteries run over.
 STACKS = {
@@ -29,6 +32,22 @@ STACKS = {
     "GRU": [("GRU", 3, 5)],
     "LSTM": [("LSTM", 3, 5)],
     "Linear-LSTM": [("Linear", 3, 7), ("LSTM", 7, 5)],
+    "ElementwiseLSTM": [("ElementwiseLSTM", 3, 5)],
+    "LRU": [("LRU", 3, 5)],
+    "Linear-LRU-ReLU-Linear-ElementwiseLSTM-Linear": [
+        ("Linear", 3, 6),
+        ("LRU", 6, 5),
+        ("ReLU",),
+        ("Linear", 10, 9),
+        ("ElementwiseLSTM", 9, 7),
+        ("Linear", 7, 4),
+    ],
+    "Embedding-ElementwiseLSTM-LRU-Linear": [
+        ("Embedding", 11, 3),
+        ("ElementwiseLSTM", 3, 5),
+        ("LRU", 5, 7),
+        ("Linear", 14, 4),
+    ],
     "Linear": [("Linear", 3, 5)],
     "Dropout(0)-RNN-Dropout(0)-Linear": [
         ("Dropout", 0.0),
@@ -53,7 +72,13 @@ def random_parameters(layers, seed):
 
 
 def outputs_of(layers):
-    return [size[-1] for kind, *size in layers if size and kind != "Dropout"][-1]
+    sized = [(kind, size) for kind, *size in layers if size and kind != "Dropout"]
+    return width(*sized[-1])
+
+
+def with_head(cell, inputs, hidden, outputs):
+    """A layer of cells and a linear one upon it."""
+    return [(cell, inputs, hidden), ("Linear", width(cell, [hidden]), outputs)]
 
 
 def random_data(layers, batch, steps, loss, criterion, seed):
@@ -68,6 +93,11 @@ def random_data(layers, batch, steps, loss, criterion, seed):
     if criterion == "mse":
         return x, grid(rng.normal(0, 1, (*lead, outputs_of(layers))))
     return x, rng.integers(0, outputs_of(layers), lead)
+
+
+def runs_on_the_engine(layers):
+    """Whether all layers have C kernels."""
+    return not any(kind in REFERENCE_CELLS for kind, *_ in layers)
 
 
 def fptt_network(layers):

@@ -81,11 +81,17 @@ def _transcendental(name, compute):
 for _name, _compute in (
     ("tanh", math.tanh),
     ("exp", math.exp),
+    ("expm1", math.expm1),
+    ("cos", math.cos),
+    ("sin", math.sin),
     ("log", math.log),
     ("sqrt", math.sqrt),
     ("sigmoid", lambda a: 1 / (1 + math.exp(-a))),
 ):
     setattr(Counted, _name, _transcendental(_name, _compute))
+
+# numpy.negative calls it; a change of sign is part of whatever uses the number
+Counted.__neg__ = lambda self: Counted(-self.value)
 
 _counted = np.frompyfunc(lambda v: v if isinstance(v, Counted) else Counted(v), 1, 1)
 _plain = np.frompyfunc(float, 1, 1)
@@ -148,7 +154,7 @@ class CountingInterpreter(Interpreter):
         self.runs[self.routine, op.kind] += 1
         self._count(op, entry.main_class, "mul", happened["mul"])
         self._count(op, entry.main_class, "add", happened["add"])
-        for name in ("exp", "log", "sqrt"):
+        for name in ("exp", "expm1", "cos", "sin", "log", "sqrt"):
             self._count(op, entry.main_class, "trans", happened[name])
         self._count(op, "Sigmoid", "trans", happened["sigmoid"])
         self._count(op, "tanh", "trans", happened["tanh"])

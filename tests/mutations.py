@@ -1040,10 +1040,119 @@ mutation(
     tests="test_files.py::test_a_snapshot_that_fptt_wrote_before_there_were_slots",
 )
 
+# --- diagonal recurrences ----------
+
+DIAGONAL, LRU_LAYER = "program/opset/diagonal.py", "nets/lru.py"
+ELSTM_LAYER = "nets/elementwise_lstm.py"
+OF_CELLS = "test_diagonal_cells.py::"
+
+for name, old, new in (
+    (
+        "the sign of the rotation",
+        "real * x - imaginary * y + gamma",
+        "real * x + imaginary * y + gamma",
+    ),
+    ("u is not normalised", "imaginary * x + gamma * u_y", "imaginary * x + u_y"),
+    (
+        "Lambda instead of its conjugate backwards",
+        "real * dx + imaginary * dy",
+        "real * dx - imaginary * dy",
+    ),
+    ("du is not normalised", "(gamma * dx, gamma * dy)", "(gamma * dx, dy)"),
+    (
+        "nu: the path through gamma dropped",
+        "(by_gamma - by_modulus)",
+        "(0 * by_gamma - by_modulus)",
+    ),
+    ("nu: the path through the modulus dropped", "(by_gamma - by_modulus)", "(by_gamma)"),
+    (
+        "nu: derivative of the inner exp dropped",
+        "rate / gamma * (by_gamma",
+        "1 / gamma * (by_gamma",
+    ),
+    (
+        "nu: |Lambda| instead of its square",
+        "/ gamma * _aligned(du, u)",
+        "** 0.5 / gamma * _aligned(du, u)",
+    ),
+    (
+        "theta: derivative of exp dropped",
+        "np.exp(theta) / gamma * by_phase",
+        "1 / gamma * by_phase",
+    ),
+    (
+        "theta: turned the other way",
+        "by_phase = real * _turned(du, state_before) -",
+        "by_phase = real * _turned(du, state_before) +",
+    ),
+    ("theta: gamma stays in du", "np.exp(theta) / gamma * by_phase", "np.exp(theta) * by_phase"),
+):
+    mutation(f"LRU: {name}", (DIAGONAL, old, new), tests=gradients("LRU"))
+mutation(
+    "LRU: gradients from the state of the same step",
+    (LRU_LAYER, "at(self.state(e)[0], -1)", "at(self.state(e)[0], 0)"),
+    tests=gradients("LRU"),
+)
+mutation(
+    "LRU: 1 - |Lambda|^2 by subtraction",
+    (DIAGONAL, "np.sqrt(-np.expm1(-2 * np.exp(nu)))", "np.sqrt(1 - np.exp(-2 * np.exp(nu)))"),
+    tests=OF_CELLS + "test_gamma_keeps_its_digits_near_the_unit_circle",
+)
+mutation(
+    "LRU: moduli uniform instead of areas",
+    (LRU_LAYER, "self.r_min**2, self.r_max**2", "self.r_min, self.r_max"),
+    tests=OF_CELLS + "test_eigenvalues_start_uniformly_in_a_ring",
+)
+mutation(
+    "element-wise LSTM: a gate sees h in another order",
+    (DIAGONAL, "a + w * np.tile(h_before, 4)", "a + w * np.repeat(h_before, 4, axis=1)"),
+    tests=gradients("ElementwiseLSTM"),
+)
+mutation(
+    "element-wise LSTM: the way back to h through one gate dropped",
+    (DIAGONAL, "np.asarray(i + f + g + o)", "np.asarray(i + f + g)"),
+    tests=gradients("ElementwiseLSTM"),
+)
+mutation(
+    "element-wise LSTM: only the first row in the gradient of the diagonals",
+    (
+        DIAGONAL,
+        "(da * np.tile(h_before, 4)).sum(axis=0)",
+        "(da * np.tile(h_before, 4))[:1].sum(axis=0)",
+    ),
+    tests=gradients("ElementwiseLSTM"),
+)
+mutation(
+    "element-wise LSTM: h instead of h before in the gradient of the diagonals",
+    (ELSTM_LAYER, "at(self.state(e)[0], -1)", "at(self.state(e)[0], 0)"),
+    tests=gradients("ElementwiseLSTM"),
+)
+for cell in ("LRU", "ElementwiseLSTM"):
+    mutation(
+        f"recompute: {cell}: of the diagonals only the first step's gradient is left",
+        ("nets/layer.py", "buffer.at(offset), add=True)", "buffer.at(offset), add=False)"),
+        tests=f"test_recompute.py::test_cell_gradients[3-last-cross_entropy-{cell}-reference-float64]",
+    )
+mutation(
+    "back ends: the engine is chosen where it has no kernels",
+    ("backends.py", " or without_kernel(program):", ":"),
+    tests=OF_CELLS + "test_the_reference_runs_them_by_default_and_says_why",
+)
+mutation(
+    "device: budgets of what has no C kernels",
+    ("deploy/budget.py", '    check(smallest, "plan --target")\n', ""),
+    tests=OF_CELLS + "test_devices_refuse_them_by_name",
+)
+mutation(
+    "runs: a layer of LRU is as wide as its units are many",
+    ("runs.py", "width = layers[0].width(width)", "width = self.hidden"),
+    tests=OF_CELLS + "test_the_command_line[lru]",
+)
+
 # --- gates computed again ----------
 
 AGAIN = "test_recompute.py::"
-AGAIN_LSTM = AGAIN + "test_cell_gradients[LSTM-3-last-cross_entropy-reference-float64]"
+AGAIN_LSTM = AGAIN + "test_cell_gradients[3-last-cross_entropy-LSTM-reference-float64]"
 LAYER = "nets/layer.py"
 ADD_UP = "emit_gradients(e, name, parts, sources.get(name), add=True)"
 
@@ -1051,7 +1160,7 @@ for cell in ("LSTM", "GRU"):
     mutation(
         f"recompute: {cell}: from h of the same step",
         (LAYER, "self.forward_step(e, x, before=-1)", "self.forward_step(e, x, before=0)"),
-        tests=AGAIN + f"test_cell_gradients[{cell}-3-last-cross_entropy-reference-float64]",
+        tests=AGAIN + f"test_cell_gradients[3-last-cross_entropy-{cell}-reference-float64]",
     )
 mutation(
     "recompute: the gates of the last step for all steps",

@@ -57,10 +57,34 @@ def rnn(w, x, state):
     return h, (h,)
 
 
+def elementwise_lstm(w, x, state):
+    h, c = state
+    sees = torch.cat([h, h, h, h], dim=1)
+    i, f, g, o = (x @ w["weight_ih"].T + w["weight_hh"] * sees + w["bias"]).chunk(4, dim=1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = torch.sigmoid(o) * torch.tanh(c)
+    return h, (h, c)
+
+
+def lru(w, x, state):
+    """In complex numbers, which fptt does without."""
+    (s,) = state
+    log_eigenvalue = torch.complex(-torch.exp(w["nu"]), torch.exp(w["theta"]))
+    eigenvalue = torch.exp(log_eigenvalue)
+    gamma = torch.sqrt(1 - eigenvalue.abs() ** 2)
+    b = torch.complex(*w["weight_ih"].chunk(2, dim=0))
+    s = torch.complex(*s.chunk(2, dim=1))
+    s = eigenvalue * s + gamma * (x.to(b.dtype) @ b.T)
+    s = torch.cat([s.real, s.imag], dim=1)
+    return s, (s,)
+
+
 CELLS = dict(
     LSTM=lstm,
     GRU=gru,
     RNN=rnn,
+    ElementwiseLSTM=elementwise_lstm,
+    LRU=lru,
     Linear=lambda w, x, state: (x @ w["weight"].T + w["bias"], state),
     Embedding=lambda w, x, state: (w["weight"][x], state),
     ReLU=lambda w, x, state: (torch.relu(x), state),
@@ -68,11 +92,24 @@ CELLS = dict(
 )
 
 
+def width(kind, size):
+    """The number of outputs of a layer."""
+    return 2 * size[-1] if kind == "LRU" else size[-1]
+
+
 def parameter_shapes(layers):
     """Name -> shape of every trainable tensor of a network described as [("LSTM", 3, 5), ...]."""
     shapes = {}
     for n, (kind, *size) in enumerate(layers):
-        if kind in ("LSTM", "GRU", "RNN"):
+        if kind == "LRU":
+            inputs, hidden = size
+            shapes[f"{n}.nu"] = shapes[f"{n}.theta"] = (hidden,)
+            shapes[f"{n}.weight_ih"] = (2 * hidden, inputs)
+        elif kind == "ElementwiseLSTM":
+            inputs, hidden = size
+            shapes[f"{n}.weight_ih"] = (4 * hidden, inputs)
+            shapes[f"{n}.weight_hh"] = shapes[f"{n}.bias"] = (4 * hidden,)
+        elif kind in ("LSTM", "GRU", "RNN"):
             inputs, hidden = size
             rows = {"LSTM": 4, "GRU": 3, "RNN": 1}[kind] * hidden
             shapes[f"{n}.weight_ih"] = (rows, inputs)
@@ -138,7 +175,8 @@ class Oracle:
         self.schedule, options = loss if isinstance(loss, tuple) else (loss, {})
         if self.schedule == "auxiliary":
             self.rate, self.per_part = options.get("rate", 0.1), options.get("per_part", False)
-            classes = [size[-1] for kind, *size in layers if size and kind != "Dropout"][-1]
+            sized = [(kind, size) for kind, *size in layers if size and kind != "Dropout"]
+            classes = width(*sized[-1])
             shape = (self.parts, classes, classes) if self.per_part else (classes, classes)
             self.q = torch.full(shape, 1 / classes, dtype=dtype)
         self.carry = None
@@ -149,9 +187,10 @@ class Oracle:
         def zeros(hidden, count):
             return tuple(torch.zeros(batch, hidden, dtype=self.dtype) for _ in range(count))
 
-        count = {"LSTM": 2, "GRU": 1, "RNN": 1}
+        count = {"LSTM": 2, "GRU": 1, "RNN": 1, "ElementwiseLSTM": 2, "LRU": 1}
         return [
-            zeros(size[-1], count[kind]) if kind in count else () for kind, *size in self.layers
+            zeros(width(kind, size), count[kind]) if kind in count else ()
+            for kind, *size in self.layers
         ]
 
     def weights(self):

@@ -67,9 +67,17 @@ def trainer_on(program: Program, backend: Any = None, seed: int = 3) -> Trainer:
     return Trainer(program, "reference" if backend is None else backend, seed=seed)
 
 
+#: layers above an embedding, and those of them that only the reference runs
+KINDS = ("LSTM", "GRU", "RNN", "Linear", "ReLU", "Dropout")
+REFERENCE_KINDS = ("ElementwiseLSTM", "LRU")
+
+
 @st.composite
-def networks(draw) -> fptt.Network:
-    """Any stack of up to five layers that fits; adapters on some matrices of a third of them."""
+def networks(draw, *, engine: bool = False) -> fptt.Network:
+    """Any stack of up to five layers that fits; adapters on some matrices of a third of them.
+
+    With `engine`, only layers that the engine runs.
+    """
     widths = st.integers(1, 5)
     layers: list[Any] = []
     if draw(st.integers(0, 3)) == 0:
@@ -77,7 +85,7 @@ def networks(draw) -> fptt.Network:
         layers.append(fptt.Embedding(draw(st.integers(1, 6)), width))
     else:
         width = draw(widths)
-    kinds = ["LSTM", "GRU", "RNN", "Linear", "ReLU", "Dropout"]
+    kinds = KINDS if engine else KINDS + REFERENCE_KINDS
     for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
         if kind == "ReLU":
             layers.append(fptt.ReLU())
@@ -86,7 +94,7 @@ def networks(draw) -> fptt.Network:
         else:
             above = draw(widths)
             layers.append(getattr(fptt, kind)(width, above))
-            width = above
+            width = layers[-1].width(width)
     if not any(layer.parameters() for layer in layers):
         layers.append(fptt.Linear(width, draw(widths)))
     net = fptt.Network(layers)
@@ -129,15 +137,18 @@ LOSSES = ("last", "every_step", fptt.Auxiliary(rate=0.3), fptt.Auxiliary(rate=0.
 
 
 @st.composite
-def cases(draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=None) -> Case:
+def cases(
+    draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=None, engine: bool = False
+) -> Case:
     """A program and data.
 
     Args:
         dtypes: to choose dtype and activation_dtype from.
         labelled: give every step a label where there is one for every step.
         rule, optimizer: these instead of any.
+        engine: only layers that the engine runs.
     """
-    net = draw(networks())
+    net = draw(networks(engine=engine))
     steps, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     loss = draw(st.sampled_from(LOSSES))
     criteria = ("cross_entropy",) if isinstance(loss, fptt.Auxiliary) else ("cross_entropy", "mse")

@@ -290,7 +290,7 @@ TRAIN_OPTIONS = {
         "rule bptt has one part, not 2; give --parts 1, or --rule tbptt",
     ),
     "rule": (["--rule", "rtrl"], "rule is 'rtrl'; choose one of fptt, tbptt, bptt"),
-    "cell": (["--cell", "lsmt"], "cell is 'lsmt'; choose one of lstm, gru, rnn"),
+    "cell": (["--cell", "lsmt"], "cell is 'lsmt'; choose one of lstm, gru, rnn, elstm, lru"),
     "layers": (["--layers", "0"], "layers is 0; give at least 1"),
     "hidden": (["--hidden", "0"], "LSTM: hidden is 0; give a whole number of at least 1"),
     "readout": (["--readout", "-3"], "Linear: outputs is -3; give a whole number of at least 1"),

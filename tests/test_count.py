@@ -90,6 +90,18 @@ CHOSEN = {
         Adam(),
         dict(dtype="bfloat16"),
     ),
+    "Linear-LRU-ReLU-ElementwiseLSTM-Linear, every step, clip": (
+        [Linear(2, 3), fptt.LRU(3, 4), fptt.ReLU(), fptt.ElementwiseLSTM(8, 3), Linear(3, 4)],
+        FPTT(parts=3),
+        SGD(lr=0.1),
+        dict(loss="every_step", clip=0.5),
+    ),
+    "LRU-ElementwiseLSTM-Linear, gates computed again": (
+        [fptt.LRU(3, 2), fptt.ElementwiseLSTM(4, 3), Linear(3, 4)],
+        fptt.TBPTT(parts=2),
+        SGD(lr=0.1),
+        dict(recompute=True),
+    ),
     "frozen body": ([LSTM(3, 5), Linear(5, 4)], FPTT(parts=3), SGD(), dict(train=["1.*"])),
 }
 
@@ -154,6 +166,9 @@ def test_the_counting_number():
         ],
         "tanh": [(b.tanh, np.tanh(0.5))],
         "exp": [(b.exp, np.exp(0.5))],
+        "expm1": [(b.expm1, np.expm1(0.5))],
+        "cos": [(b.cos, np.cos(0.5))],
+        "sin": [(b.sin, np.sin(0.5))],
         "log": [(b.log, np.log(0.5))],
         "sqrt": [(b.sqrt, np.sqrt(0.5))],
         "sigmoid": [(b.sigmoid, 1 / (1 + np.exp(-0.5)))],

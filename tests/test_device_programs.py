@@ -40,7 +40,7 @@ def tolerance(program):
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
-@given(case=cases(dtypes=("float32", "bfloat16")))
+@given(case=cases(engine=True, dtypes=("float32", "bfloat16")))
 def test_learns_what_the_host_learns(case, tmp_path):
     report = run_case(case, tmp_path / "model")
     assert report.status == "FPTT_OK"

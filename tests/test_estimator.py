@@ -310,7 +310,9 @@ def test_a_failed_fit_keeps_what_was_learnt(name):
 
 
 def test_a_cell_that_does_not_exist():
-    with pytest.raises(InputError, match=full("cell is 'lsmt'; choose one of lstm, gru, rnn")):
+    with pytest.raises(
+        InputError, match=full("cell is 'lsmt'; choose one of lstm, gru, rnn, elstm, lru")
+    ):
         classifier(cell="lsmt").fit(X, Y)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import (
+    REFERENCE_CELLS,
     STACKS,
     TOLERANCE,
     assert_bits_equal,
@@ -12,9 +13,10 @@ from cases import (
     pair,
     random_data,
     random_parameters,
+    with_head,
 )
 
-CELLS = ["LSTM", "GRU", "RNN"]
+CELLS = ["LSTM", "GRU", "RNN", *REFERENCE_CELLS]
 OBJECTIVES = [
     ("last", "cross_entropy"),
     ("last", "mse"),
@@ -31,7 +33,7 @@ NO_STEP = ("sgd", dict(lr=0.0))
 @pytest.mark.parametrize("cell", CELLS)
 def test_cell_gradients(cell, parts, loss, criterion, dtype):
     """B = 5, T = 11, I = 3, H = 7, C = 4; parts of 11, of 3 and 4, of 1 and 2, and of 1 step."""
-    layers = [(cell, 3, 7), ("Linear", 7, 4)]
+    layers = with_head(cell, 3, 7, 4)
     trainer, oracle = pair(
         layers,
         dict(kind="tbptt", parts=parts),
@@ -74,7 +76,7 @@ def test_stack_gradients(stack, loss, criterion, dtype):
 @pytest.mark.parametrize("cell", CELLS)
 def test_unequal_length_gradients(cell, loss, criterion, lengths):
     """Cuts 0, 3, 7, 11: lengths 3 and 7 end at a cut; a part that counts nothing is None."""
-    layers = [(cell, 3, 7), ("Linear", 7, 4)]
+    layers = with_head(cell, 3, 7, 4)
     trainer, oracle = pair(
         layers, dict(kind="tbptt", parts=3), NO_STEP, 11, 5, loss=loss, criterion=criterion
     )
@@ -110,7 +112,7 @@ def test_part_without_labels_has_no_gradient():
 
 @pytest.mark.parametrize("cell", CELLS)
 def test_part_gradients_change_nothing(cell):
-    layers = [(cell, 3, 5), ("Linear", 5, 4)]
+    layers = with_head(cell, 3, 5, 4)
     rule = dict(parts=3, alpha=0.5)
     trainer, _ = pair(layers, rule, ("sgd", dict(lr=0.3, momentum=0.9)), 7, 3, loss="auxiliary")
     x, y = random_data(layers, 3, 7, "auxiliary", "cross_entropy", seed=7)
@@ -142,7 +144,7 @@ def test_gradient_is_that_of_the_data_loss_alone():
 @pytest.mark.parametrize("cell", CELLS)
 def test_gradient_is_the_central_difference_of_the_loss(cell, loss, criterion, lengths):
     """fptt against itself: lr = 0 and K = 1, so train_batch returns the loss and moves nothing."""
-    layers = [(cell, 2, 3), ("Linear", 3, 2)]
+    layers = with_head(cell, 2, 3, 2)
     theta = random_parameters(layers, 9)
     trainer = fptt_trainer(
         layers, dict(kind="bptt"), NO_STEP, 5, 3, loss=loss, criterion=criterion, parameters=theta
@@ -164,7 +166,11 @@ def test_gradient_is_the_central_difference_of_the_loss(cell, loss, criterion, l
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize(
-    "stack", ["LSTM-LSTM-Linear", "Embedding-LSTM-Linear", "GRU", "Linear", "RNN"]
+    "stack",
+    [
+        *("LSTM-LSTM-Linear", "Embedding-LSTM-Linear", "GRU", "Linear", "RNN", "LRU"),
+        "Linear-LRU-ReLU-Linear-ElementwiseLSTM-Linear",
+    ],
 )
 @pytest.mark.parametrize("loss", ["last", "every_step"])
 def test_predictions(stack, loss, dtype):

@@ -116,7 +116,7 @@ def tolerance_of(program):
 
 
 @settings(max_examples=examples(150))
-@given(cases(dtypes=("float32",)))
+@given(cases(engine=True, dtypes=("float32",)))
 def test_equals_the_reference(case):
     """Losses, parameters, state of rule and optimizer, carried states."""
     native, reference = (case.trainer(kind(case.program)) for kind in (Engine, Interpreter))
@@ -127,7 +127,7 @@ def test_equals_the_reference(case):
 
 
 @settings(max_examples=examples(40))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_equals_the_reference_in_bfloat16(case):
     native, reference = (case.trainer(kind(case.program)) for kind in (Engine, Interpreter))
     losses = train(case, reference, 2)
@@ -135,7 +135,7 @@ def test_equals_the_reference_in_bfloat16(case):
 
 
 @settings(max_examples=examples(40))
-@given(cases(dtypes=("float32",)))
+@given(cases(engine=True, dtypes=("float32",)))
 def test_streams_equal_the_reference(case):
     native, reference = (case.trainer(kind(case.program)) for kind in (Engine, Interpreter))
     tolerance = tolerance_of(case.program)
@@ -150,7 +150,7 @@ def test_streams_equal_the_reference(case):
 
 
 @settings(max_examples=examples(30))
-@given(cases(dtypes=("float32",)))
+@given(cases(engine=True, dtypes=("float32",)))
 def test_inference_equals_the_reference(case):
     program, outputs = case.program, []
     for name in ("native", "reference"):
@@ -167,7 +167,7 @@ def test_inference_equals_the_reference(case):
 
 
 @settings(max_examples=examples(30))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_part_gradients_equal_the_reference(case):
     native, reference = (case.trainer(kind(case.program)) for kind in (Engine, Interpreter))
     tolerance = tolerance_of(case.program)
@@ -225,7 +225,7 @@ def test_each_row_stands_at_its_own_step(name):
 
 
 @settings(max_examples=examples(100))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_training_in_c_has_the_bits_of_training_part_by_part(case):
     fast, slow = (case.trainer(kind(case.program)) for kind in (Engine, PartByPart))
     assert hasattr(fast.backend, "train") and not hasattr(slow.backend, "train")
@@ -234,7 +234,7 @@ def test_training_in_c_has_the_bits_of_training_part_by_part(case):
 
 
 @settings(max_examples=examples(60))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_streams_have_the_bits_of_batches(case):
     """Sequences of T steps, twice; labels at every step where each has one."""
     program = case.program
@@ -250,7 +250,7 @@ def test_streams_have_the_bits_of_batches(case):
 
 
 @settings(max_examples=examples(40))
-@given(cases(dtypes=("float32",)))
+@given(cases(engine=True, dtypes=("float32",)))
 def test_instruction_sets_agree(case):
     results = []
     with pytest.MonkeyPatch.context() as patch:
@@ -268,7 +268,7 @@ def test_instruction_sets_agree(case):
 
 
 @settings(max_examples=examples(60))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_memory_outside_the_plan_stays_untouched(case):
     """An arena of the plan's bytes that starts at no more than a multiple of 16."""
     program, margin = case.program, 4096
@@ -323,7 +323,7 @@ class Poisoned(PartByPart):
 
 
 @settings(max_examples=examples(60))
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def test_a_part_relies_on_nothing_that_does_not_persist(case):
     poisoned, plain = (case.trainer(kind(case.program)) for kind in (Poisoned, Engine))
     np.testing.assert_array_equal(train(case, poisoned), train(case, plain))
@@ -440,7 +440,9 @@ def test_a_state_that_is_no_number_stops_as_in_the_reference(kind, value):
 
 
 @settings(max_examples=examples(60))
-@given(cases(dtypes=("float32",)), st.sampled_from((1e4, 1e12, 1e20, 1e36)), st.booleans())
+@given(
+    cases(engine=True, dtypes=("float32",)), st.sampled_from((1e4, 1e12, 1e20, 1e36)), st.booleans()
+)
 def test_huge_learning_rates_stop_where_the_bits_part_by_part_stop(case, lr, carry):
     """The look at sizes lets no overflow through, and a safe copy changes no bit."""
     results = []

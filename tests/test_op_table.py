@@ -20,6 +20,16 @@ from fptt.program.philox import philox
 
 SEED = int(os.environ.get("FPTT_SEED", "0"))
 KINDS = sorted(table())
+#: operations without a C kernel
+REFERENCE_ONLY = {
+    "diagonal_sum",
+    "diagonal_product",
+    "diagonal_gradient",
+    "lru_forward",
+    "lru_backward",
+    "lru_decay_gradient",
+    "lru_phase_gradient",
+}
 #: a product joined with the update along it -> what its name says instead of "update"
 MERGED = {
     f"{rule}{product}_update": f"{product}_update"
@@ -44,8 +54,8 @@ def test_an_entry_is_complete(kind):
     for source, target in entry.in_place:
         assert source in names and target in out_names
     assert set(entry.touched) <= {*names, *out_names}
-    assert entry.c_symbol == kind
-    assert kind in KERNELS
+    assert entry.c_symbol == (None if kind in REFERENCE_ONLY else kind)
+    assert (kind in KERNELS) == (kind not in REFERENCE_ONLY)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -82,7 +92,7 @@ def test_work_falls_into_known_classes(kind):
             assert all(min(w.mul, w.add, w.trans) >= 0 and w.bytes == 0 for w in classes.values())
 
 
-CELLS = {"LSTM": fptt.LSTM, "GRU": fptt.GRU, "RNN": fptt.RNN}
+CELLS = {name: getattr(fptt, name) for name in ("LSTM", "GRU", "RNN", "ElementwiseLSTM", "LRU")}
 
 
 def some_programs():
@@ -101,7 +111,7 @@ def some_programs():
                             fptt.Dropout(0.1),
                             cell(3, 4),
                             fptt.ReLU(),
-                            fptt.Linear(4, 3),
+                            fptt.Linear(cell(3, 4).width(3), 3),
                             cell(3, 2),
                         ]
                     )
@@ -130,7 +140,7 @@ def test_programs_use_the_table_and_the_table_holds_nothing_else():
     assert used == set(table())
 
 
-@pytest.mark.parametrize("layer", ["LSTM", "GRU", "RNN", "Linear", "ReLU", "Dropout", "Embedding"])
+@pytest.mark.parametrize("layer", [*CELLS, "Linear", "ReLU", "Dropout", "Embedding"])
 def test_some_programs_hold_every_layer(layer):
     assert any(type(one).__name__ == layer for p in some_programs() for one in p.net.layers)
 
@@ -319,6 +329,121 @@ class rnn_backward(Numbers):
 
     def check(self, operands, attrs, results):
         close(results[0], difference(lambda a: (np.tanh(a),), [self.a], 0, (operands[1],)))
+
+
+@case
+class diagonal_sum(Numbers):
+    def operands(self):
+        return [self.normal(3, 20), self.normal(20), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        a, w, h = operands
+        wanted = [a[:, 5 * g : 5 * g + 5] + h @ np.diag(w[5 * g : 5 * g + 5]) for g in range(4)]
+        close(results[0], np.hstack(wanted))
+
+
+@case
+class diagonal_product(Numbers):
+    def operands(self):
+        return [self.normal(3, 20), self.normal(20)]
+
+    def check(self, operands, attrs, results):
+        def forward(h):
+            return (spec("diagonal_sum").formula(np.zeros((3, 20)), operands[1], h),)
+
+        close(results[0], difference(forward, [self.normal(3, 5)], 0, (operands[0],)))
+
+
+@case
+class diagonal_gradient(Numbers):
+    def operands(self):
+        return [self.normal(6, 20), self.normal(6, 5), None]
+
+    def check(self, operands, attrs, results):
+        da, h, _ = operands
+
+        def forward(w):
+            return (spec("diagonal_sum").formula(np.zeros((6, 20)), w, h),)
+
+        wanted = difference(forward, [self.normal(20)], 0, (da,))
+        close(results[0], wanted)
+        onto = self.normal(20)
+        close(spec("diagonal_gradient").formula(da, h, onto), onto + wanted)
+
+
+class OfLRU(Numbers):
+    """Eigenvalues near the circle among them, where 1 - |Lambda|^2 loses its digits."""
+
+    tolerance = 1e-5  # sums of terms of both signs, and divisions by gamma
+
+    def eigenvalues(self):
+        self.nu = np.array([0.5, -0.3, -1.0, -3.0, -6.0])
+        self.theta = self.normal(5)
+        return [self.nu, self.theta]
+
+    def forward(self, *operands):
+        return (spec("lru_forward").formula(*operands),)
+
+
+@case
+class lru_forward(OfLRU):
+    def operands(self):
+        return [self.normal(3, 10), *self.eigenvalues(), self.normal(3, 10)]
+
+    def check(self, operands, attrs, results):
+        u, nu, theta, before = operands
+        eigenvalue = np.exp(-np.exp(nu) + 1j * np.exp(theta))
+        u, before = (v[:, :5] + 1j * v[:, 5:] for v in (u, before))
+        after = eigenvalue * before + np.sqrt(1 - abs(eigenvalue) ** 2) * u
+        close(results[0], np.hstack([after.real, after.imag]))
+
+
+@case
+class lru_backward(OfLRU):
+    def operands(self):
+        return [self.normal(3, 10), *self.eigenvalues()]
+
+    def check(self, operands, attrs, results):
+        at = [self.normal(3, 10), self.nu, self.theta, self.normal(3, 10)]
+        for which, found in zip((0, 3), results, strict=True):
+            close(found, difference(self.forward, at, which, (operands[0],)))
+
+
+class OfEigenvalue(OfLRU):
+    """Gradients by nu and theta, from du = gamma dstate."""
+
+    which: int
+
+    def operands(self):
+        self.u, self.before = self.normal(6, 10), self.normal(6, 10)
+        self.dstate = self.normal(6, 10)
+        eigenvalues = self.eigenvalues()
+        self.du, _ = spec("lru_backward").formula(self.dstate, *eigenvalues)
+        return [*self.rows(), *eigenvalues, None]
+
+    def check(self, operands, attrs, results):
+        at = [self.u, self.nu, self.theta, self.before]
+        wanted = difference(self.forward, at, self.which, (self.dstate,))
+        close(results[0], wanted)
+        onto = self.normal(5)
+        found = spec(type(self).__name__).formula(*operands[:-1], onto)
+        close(found, onto + wanted)
+
+
+@case
+class lru_decay_gradient(OfEigenvalue):
+    which = 1
+
+    def rows(self):
+        return [self.u, self.du, self.before]
+
+
+@case
+class lru_phase_gradient(OfEigenvalue):
+    which = 2
+
+    def rows(self):
+        return [self.du, self.before]
 
 
 @case

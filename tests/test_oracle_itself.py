@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from cases import assert_close, random_parameters
+from cases import REFERENCE_CELLS, assert_close, random_parameters, with_head
 from oracle import Oracle, parameter_shapes
 
 TORCH_NAMES = {
@@ -274,9 +274,9 @@ def test_state_is_carried_between_batches_only_if_asked():
     assert not np.allclose(results["reset"], results["whole"], rtol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", *REFERENCE_CELLS])
 def test_last_part_gradient_is_the_derivative_with_the_carried_state_held_still(kind):
-    layers = [(kind, 2, 3), ("Linear", 3, 2)]
+    layers = with_head(kind, 2, 3, 2)
     theta = random_parameters(layers, 9)
     rng = np.random.default_rng(10)
     x, y = rng.normal(size=(3, 7, 2)), rng.integers(0, 2, 3)
@@ -296,6 +296,48 @@ def test_last_part_gradient_is_the_derivative_with_the_carried_state_held_still(
                 numeric[n] += sign * loss.item() / 2e-5
                 value.view(-1)[n] -= sign * 1e-5
         assert_close(found[name].ravel(), numeric, 1e-7, name)
+
+
+def test_element_wise_lstm_is_an_lstm_with_diagonal_matrices():
+    """PyTorch's, and its gradient is the diagonal of that of the matrices."""
+    theta = random_parameters([("ElementwiseLSTM", 3, 5)], 21)
+    oracle = Oracle(
+        [("ElementwiseLSTM", 3, 5)],
+        dict(kind="bptt"),
+        ("sgd", dict(lr=0.1)),
+        7,
+        criterion="mse",
+        parameters=theta,
+    )
+    blocks = [np.diag(w) for w in theta["0.weight_hh"].reshape(4, 5)]
+    module = torch_recurrent("LSTM", 3, 5, {**theta, "0.weight_hh": np.vstack(blocks)})
+    rng = np.random.default_rng(22)
+    x, y = rng.normal(size=(4, 7, 3)), rng.normal(size=(4, 5))
+    out, _ = module(torch.tensor(x))
+    assert_close(oracle.predict(x), out[:, -1].detach().numpy(), 1e-14, "outputs")
+    ((out[:, -1] - torch.tensor(y)) ** 2).mean().backward()
+    (found,) = oracle.part_gradients(x, y)
+    diagonals = [np.diag(w) for w in module.weight_hh_l0.grad.numpy().reshape(4, 5, 5)]
+    assert_close(found["0.weight_hh"], np.concatenate(diagonals), 1e-12, "weight_hh")
+    assert_close(found["0.weight_ih"], module.weight_ih_l0.grad.numpy(), 1e-12, "weight_ih")
+
+
+def test_linear_recurrent_unit_is_a_sum_of_powers():
+    """s_T = sum over t of Lambda^(T - t) gamma B x_t, in plain complex numbers."""
+    theta = random_parameters([("LRU", 3, 5)], 23)
+    oracle = Oracle(
+        [("LRU", 3, 5)], dict(kind="bptt"), ("sgd", dict(lr=0.1)), 6, "every_step", parameters=theta
+    )
+    x = np.random.default_rng(24).normal(size=(2, 6, 3))
+    modulus = np.exp(-np.exp(theta["0.nu"]))
+    eigenvalue = modulus * np.exp(1j * np.exp(theta["0.theta"]))
+    driven = np.sqrt(1 - modulus**2)[:, None] * (
+        theta["0.weight_ih"][:5] + 1j * theta["0.weight_ih"][5:]
+    )
+    for t in range(6):
+        state = sum(eigenvalue ** (t - s) * (x[:, s] @ driven.T) for s in range(t + 1))
+        wanted = np.hstack([state.real, state.imag])
+        assert_close(oracle.predict(x)[:, t], wanted, 1e-13, f"step {t}")
 
 
 def test_full_gradient_differs_from_the_truncated_sum():

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from cases import (
+    REFERENCE_CELLS,
     TOLERANCE,
     assert_bits_equal,
     assert_close,
@@ -11,11 +12,13 @@ from cases import (
     pair,
     random_data,
     random_parameters,
+    with_head,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-CELLS = ["LSTM", "GRU", "RNN"]
+ENGINE_CELLS = ["LSTM", "GRU", "RNN"]
+CELLS = [*ENGINE_CELLS, *REFERENCE_CELLS]
 OBJECTIVES = {
     "last-ce": ("last", "cross_entropy"),
     "last-mse": ("last", "mse"),
@@ -52,7 +55,7 @@ def schedule_of(loss):
 def test_unequal_lengths(cell, objective, lengths):
     """Two batches with the same lengths in opposite order."""
     loss, criterion = OBJECTIVES[objective]
-    layers = [(cell, 3, 5), ("Linear", 5, 4)]
+    layers = with_head(cell, 3, 5, 4)
     rule = dict(parts=3, alpha=0.4)
     trainer, oracle = pair(layers, rule, MOMENTUM, 11, 5, loss=loss, criterion=criterion)
     for seed, chosen in [(1, LENGTHS[lengths]), (2, LENGTHS[lengths][::-1])]:
@@ -179,7 +182,7 @@ def test_any_sizes_and_lengths(data):
     loss, criterion = OBJECTIVES[data.draw(st.sampled_from(sorted(OBJECTIVES)), "objective")]
     mode = data.draw(st.sampled_from(["code", "paper"]), "mode")
     inputs, hidden = data.draw(st.integers(1, 4), "inputs"), data.draw(st.integers(1, 4), "hidden")
-    layers = [(cell, inputs, hidden), ("Linear", hidden, data.draw(st.integers(2, 4), "outputs"))]
+    layers = with_head(cell, inputs, hidden, data.draw(st.integers(2, 4), "outputs"))
     rule = dict(parts=parts, alpha=0.4, mode=mode)
     trainer, oracle = pair(layers, rule, SGD, steps, 4, loss=loss, criterion=criterion)
     for seed in range(2):
@@ -196,7 +199,7 @@ def test_any_sizes_and_lengths(data):
 @pytest.mark.parametrize("state", ["reset", "carry"])
 @pytest.mark.parametrize("cell", CELLS)
 def test_state_between_batches(cell, state, rule):
-    layers = [(cell, 3, 5), ("Linear", 5, 4)]
+    layers = with_head(cell, 3, 5, 4)
     rule = dict(rule, parts=3, state=state)
     trainer, oracle = pair(layers, rule, SGD, 7, 5, loss="every_step")
     for seed in range(3):
@@ -218,7 +221,7 @@ def test_carried_state_of_a_stack():
 @pytest.mark.parametrize("cell", CELLS)
 def test_each_row_carries_the_state_of_its_own_last_step(cell):
     """Rows keep the caller's order, although a batch runs sorted by length."""
-    layers = [(cell, 3, 5), ("Linear", 5, 4)]
+    layers = with_head(cell, 3, 5, 4)
     trainer, oracle = pair(layers, dict(parts=3, state="carry"), SGD, 11, 5)
     for seed, lengths in enumerate([LENGTHS["mixed"], LENGTHS["all early"], None]):
         x, y = random_data(layers, 5, 11, "last", "cross_entropy", seed)
@@ -230,7 +233,7 @@ def test_each_row_carries_the_state_of_its_own_last_step(cell):
 @pytest.mark.parametrize("cell", CELLS)
 def test_one_long_sequence_in_pieces_is_the_whole(cell):
     """With state carried, 3 batches of one part each are one batch of 3 parts, bit for bit."""
-    layers = [(cell, 3, 5), ("Linear", 5, 4)]
+    layers = with_head(cell, 3, 5, 4)
     theta = random_parameters(layers, 14)
     whole = fptt_trainer(
         layers, dict(parts=3, alpha=0.4), SGD, 12, 5, loss="every_step", parameters=theta
@@ -308,20 +311,22 @@ def assert_streamed_bits(batched, streamed):
 
 
 @pytest.mark.parametrize(
-    ("backend", "dtype"),
+    ("cell", "backend", "dtype"),
     [
-        ("reference", "float64"),
-        ("reference", "float32"),
-        ("native", "float32"),
-        ("native", "bfloat16"),
+        *((cell, "reference", dtype) for cell in ENGINE_CELLS for dtype in ("float64", "float32")),
+        *((cell, "native", dtype) for cell in ENGINE_CELLS for dtype in ("float32", "bfloat16")),
+        *(
+            (cell, "reference", dtype)
+            for cell in REFERENCE_CELLS
+            for dtype in ("float64", "bfloat16")
+        ),
     ],
 )
 @pytest.mark.parametrize("rule", [dict(kind="tbptt"), dict(alpha=0.4)], ids=["TBPTT", "FPTT"])
 @pytest.mark.parametrize("objective", OBJECTIVES)
-@pytest.mark.parametrize("cell", CELLS)
 def test_streaming_is_the_batch_call_bit_for_bit(cell, objective, rule, backend, dtype):
     loss, criterion = OBJECTIVES[objective]
-    layers = [(cell, 3, 7), ("Linear", 7, 4)]
+    layers = with_head(cell, 3, 7, 4)
     batched, streamed = batch_and_stream(
         layers,
         dict(rule, parts=3),

@@ -380,7 +380,8 @@ CHOICES = {
     ),
     "no layer": (
         make("Network", layers=["lstm"]),
-        "Network: layer 0 is 'lstm', which is no layer; choose from LSTM, GRU, RNN, Linear, ReLU, "
+        "Network: layer 0 is 'lstm', which is no layer; choose from LSTM, GRU, RNN, "
+        "ElementwiseLSTM, LRU, Linear, ReLU, "
         "Dropout, Embedding",
     ),
     "widths": (

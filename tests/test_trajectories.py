@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from cases import (
+    REFERENCE_CELLS,
     STACKS,
     TOLERANCE,
     assert_bits_equal,
@@ -13,9 +14,10 @@ from cases import (
     pair,
     random_data,
     random_parameters,
+    with_head,
 )
 
-CELLS = ["LSTM", "GRU", "RNN"]
+CELLS = ["LSTM", "GRU", "RNN", *REFERENCE_CELLS]
 RULES = {
     "BPTT": dict(kind="bptt"),
     "TBPTT": dict(kind="tbptt", parts=3),
@@ -56,7 +58,7 @@ def batches_for(layers, batch, steps, loss, criterion, count, seed=100):
 def test_every_combination(cell, rule, objective, optimizer):
     """Two batches of B = 5, T = 7 in parts of 2, 2, 3; I = 3, H = 7, C = 4; float64."""
     loss, criterion = OBJECTIVES[objective]
-    layers = [(cell, 3, 7), ("Linear", 7, 4)]
+    layers = with_head(cell, 3, 7, 4)
     trainer, oracle = pair(
         layers, RULES[rule], OPTIMIZERS[optimizer], 7, 5, loss=loss, criterion=criterion
     )
@@ -70,7 +72,7 @@ def test_every_combination(cell, rule, objective, optimizer):
 def test_every_combination_in_float32(cell, rule, objective, optimizer):
     """float32 fptt against the float64 oracle; see TOLERANCE for Adam's looser bound."""
     loss, criterion = OBJECTIVES[objective]
-    layers = [(cell, 3, 7), ("Linear", 7, 4)]
+    layers = with_head(cell, 3, 7, 4)
     trainer, oracle = pair(
         layers,
         RULES[rule],
@@ -92,6 +94,8 @@ MANY_UPDATES = (
     "LSTM-Linear-ReLU-Linear",
     "RNN",
     "Linear-LSTM",
+    "Linear-LRU-ReLU-Linear-ElementwiseLSTM-Linear",
+    "Embedding-ElementwiseLSTM-LRU-Linear",
 )
 
 

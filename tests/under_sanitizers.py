@@ -64,7 +64,7 @@ class Apart(Engine):
     suppress_health_check=list(HealthCheck),
 )
 @seed(3)
-@given(cases(dtypes=FLOATS))
+@given(cases(engine=True, dtypes=FLOATS))
 def programs(case: Any) -> None:
     trainer = case.trainer(Apart(case.program))
     train(case, trainer, 3)

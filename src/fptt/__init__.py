@@ -2,7 +2,18 @@
 
 from fptt.errors import FpttError, InputError, NumericalError, SaveError, SnapshotWarning
 from fptt.estimator import SequenceClassifier
-from fptt.nets import GRU, LSTM, RNN, Dropout, Embedding, Linear, Network, ReLU
+from fptt.nets import (
+    GRU,
+    LRU,
+    LSTM,
+    RNN,
+    Dropout,
+    ElementwiseLSTM,
+    Embedding,
+    Linear,
+    Network,
+    ReLU,
+)
 from fptt.program import Program, build
 from fptt.rules import (
     BPTT,
@@ -26,6 +37,7 @@ __all__ = [
     "BPTT",
     "FPTT",
     "GRU",
+    "LRU",
     "LSTM",
     "RNN",
     "SGD",
@@ -34,6 +46,7 @@ __all__ = [
     "Auxiliary",
     "CosineSchedule",
     "Dropout",
+    "ElementwiseLSTM",
     "Embedding",
     "EveryStep",
     "FpttError",

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
+from fptt.program.lowering import without_kernel
 
 if TYPE_CHECKING:
     from fptt.program import Program
@@ -62,17 +63,25 @@ def _processors() -> int:
     return os.cpu_count() or 1
 
 
+def default_backend(program: Program) -> str:
+    """ "native", the engine; "reference" where only that runs the program: in float64, and with
+    operations that have no C kernel."""
+    if "float64" in (program.dtype, program.activation_dtype) or without_kernel(program):
+        return "reference"
+    return "native"
+
+
 def backend(choice: str | Backend | None, program: Program, threads: int = 1) -> Backend:
     """A back end for a program, by name; one that exists already is returned as it is.
 
-    Without a choice it is "native", the engine; for float64, which only the reference runs, it is
-    "reference".
+    Without a choice it is `default_backend`.
 
     Raises:
-        InputError: an unknown name, or the back end of another program.
+        InputError: an unknown name, the back end of another program, or one that lacks what the
+            program needs.
     """
     if choice is None:
-        choice = "reference" if "float64" in (program.dtype, program.activation_dtype) else "native"
+        choice = default_backend(program)
     if not isinstance(choice, str):
         if getattr(choice, "program", None) is not program:
             raise InputError("backend runs another program than the one given; make one for this")

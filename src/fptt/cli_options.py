@@ -16,7 +16,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the data files.  [default: the variable FPTT_DATA]")
 ]
-Cell = Annotated[str, typer.Option(help="lstm, gru or rnn.")]
+Cell = Annotated[str, typer.Option(help="lstm, gru or rnn; elstm or lru (reference only).")]
 Hidden = Annotated[int, typer.Option(help="Cells of each recurrent layer.")]
 Layers = Annotated[int, typer.Option(help="Recurrent layers.")]
 Readout = Annotated[
@@ -42,7 +42,9 @@ Rounding = Annotated[
 BackendName = Annotated[
     str | None,
     typer.Option(
-        "--backend", help="native or reference.  [default: native; reference for float64]"
+        "--backend",
+        help="native or reference.  [default: native; reference for float64 and for "
+        "cells that have no C kernels]",
     ),
 ]
 TrainThreads = Annotated[

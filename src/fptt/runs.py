@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from fptt.backends import backend as make_backend
+from fptt.backends import default_backend
 from fptt.errors import InputError
-from fptt.nets import CELLS, Dropout, Embedding, Linear, Network
+from fptt.nets import CELLS, Dropout, Embedding, Linear, Network, cell_layers
 from fptt.nets.layer import Layer, check_size
 from fptt.program import Program, build, build_inference
 from fptt.rules import (
@@ -39,7 +40,8 @@ class NetworkChoice:
     """A recurrent stack with a readout.
 
     Attributes:
-        cell: "lstm", "gru" or "rnn".
+        cell: "lstm", "gru", "rnn", "elstm" or "lru" (each layer with ReLU upon it); the last
+            two run in the reference only.
         hidden: cells per recurrent layer.
         layers: recurrent layers.
         readout: width of a linear layer between the last recurrent layer and the outputs, 0 for
@@ -69,8 +71,9 @@ class NetworkChoice:
         stack: list[Layer] = [Embedding(inputs, self.embedding)] if tokens else []
         width = self.embedding if tokens else inputs
         for _ in range(self.layers):
-            stack.append(CELLS[self.cell](width, self.hidden))
-            width = self.hidden
+            layers = cell_layers(self.cell, width, self.hidden)
+            stack += layers
+            width = layers[0].width(width)
         if self.readout:
             stack.append(Linear(width, self.readout))
             width = self.readout
@@ -197,7 +200,7 @@ def describe_backend(program: Program, backend: str | None, threads: int) -> str
     small = build_inference(
         program.net, dtype=program.dtype, activation_dtype=program.activation_dtype
     )
-    return make_backend(backend, small, threads).describe()
+    return make_backend(backend or default_backend(program), small, threads).describe()
 
 
 @dataclass(frozen=True)

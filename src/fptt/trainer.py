@@ -45,7 +45,7 @@ class Trainer:
         program: what `fptt.build` returned.
         backend: "native" (the C engine), "reference" (NumPy, which defines what is right), or a
             back end with memory of its own for this program. By default "native", and "reference"
-            for float64 programs, which only it runs.
+            for programs that only it runs: in float64, or with cells that have no C kernels.
         seed: draws the initial weights, the order of the data and dropout.
         threads: threads that the engine may use, where the work is large enough to share: from
             batches of 8 on, for a start; never more than there are processors. Results do not

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from fptt.errors import InputError
 from fptt.program import Program, build
+from fptt.program.lowering import without_kernel
 from fptt.runs import NetworkChoice, make_optimizer, make_rule
 
 BATCHES = (1, 4, 128)
@@ -131,5 +132,10 @@ def cases(
             Case(*chosen, **shared) for chosen in product(cells, layers, hidden, batches, parts)
         ]
     for case in found:
-        case.program()  # complains now, not after minutes
+        # complains now, not after minutes
+        if unknown := without_kernel(case.program()):
+            raise InputError(
+                f"bench: the engine, which is measured, has no kernel for {', '.join(unknown)}, "
+                f"so not for --cell {case.cell}; choose lstm, gru or rnn"
+            )
     return found

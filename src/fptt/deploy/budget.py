@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fptt.device.costs import Costs, Estimate, costs
+from fptt.device.emit import check
 from fptt.device.footprint import footprint, saved_state
 from fptt.device.kernels import stack_bytes
 from fptt.device.targets import Target
@@ -551,6 +552,7 @@ def _configurations(
     smallest = made(parts[-1], batches[0], False)
     if smallest is None:
         return
+    check(smallest, "plan --target")
     cases: Iterable[tuple[int, int]] = [(k, batch) for batch in batches for k in parts]
     if ram is not None and smallest.plan.learned_bytes > ram:
         # what is learnt has the same size in all of them

@@ -22,7 +22,7 @@ from fptt.device.text import array_lines, comment, float_literal
 from fptt.errors import InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import ITEM_BYTES, Buffer, Loop, Op, Ref, Role
-from fptt.program.lowering import cautious, watched
+from fptt.program.lowering import cautious, watched, without_kernel
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -77,12 +77,18 @@ class Source:
     factory_bytes: int
 
 
-def check(program: Program) -> None:
-    """Raises InputError, naming what it is, where a program cannot run on a device."""
+def check(program: Program, who: str = "export") -> None:
+    """Raises InputError, naming who asked and why, where a program cannot run on a device."""
     if "float64" in (program.dtype, program.activation_dtype):
         raise InputError(
-            "export: the program computes in float64, for which devices have no kernels; build it "
+            f"{who}: the program computes in float64, for which devices have no kernels; build it "
             'with dtype="float32" or dtype="bfloat16"'
+        )
+    if unknown := without_kernel(program):
+        raise InputError(
+            f"{who}: the program ({program.net}) has operations without a C kernel, "
+            f"{', '.join(unknown)}; train it on a computer, with "
+            'Trainer(program, backend="reference"), or choose other layers'
         )
 
 

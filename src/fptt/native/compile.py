@@ -21,6 +21,7 @@ from fptt.program.lowering import (
     matrix,
     rule_constants,
     watched,
+    without_kernel,
 )
 from fptt.program.ops import spec
 from fptt.program.plan import TILE_COLUMNS, TILE_ROWS
@@ -95,10 +96,10 @@ class Tables:
                 blocks.append((len(ops), len(body), turn, by_rows))
                 ops.extend(body)
             self.routines[name] = (before, len(blocks) - before)
-        unknown = sorted({op.kind for op in ops if spec(op.kind).c_symbol is None})
-        if unknown:
+        if unknown := without_kernel(program):
             raise InputError(
-                f"the engine has no kernel for {', '.join(unknown)}; use backend='reference'"
+                f"the engine has no kernel for {', '.join(unknown)}; "
+                'for this program use backend="reference"'
             )
         self.op_count, self.block_count = len(ops), len(blocks)
         self.ops = ffi.new("fptt_op[]", max(len(ops), 1))

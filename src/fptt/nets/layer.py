@@ -12,6 +12,7 @@ runs the program. There are two kinds:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -43,12 +44,14 @@ class Parameter:
             outputs together) or row by row; by default so that its longer side lies together. A
             table whose rows are looked up must lie by rows, the two matrices of a recurrent layer
             by columns, so that one product takes both.
+        distribution: another one, in the place of bound and draws.
     """
 
     shape: tuple[int, ...]
-    bound: float | None
+    bound: float | None = None
     draws: int = 1
     by_columns: bool | None = None
+    distribution: Callable[[np.random.Generator, tuple[int, ...]], Array] | None = None
 
     @property
     def transposed(self) -> bool:
@@ -59,6 +62,8 @@ class Parameter:
 
     def initial(self, rng: np.random.Generator) -> Array:
         """Draws a float64 array."""
+        if self.distribution is not None:
+            return self.distribution(rng, self.shape)
         if self.bound is None:
             return rng.standard_normal(self.shape)
         return sum(
@@ -135,6 +140,9 @@ class Layer:
     random: ClassVar[bool] = False
     #: matrices that a low-rank adapter may change
     adaptable: ClassVar[tuple[str, ...]] = ()
+    #: parameters that act on each unit by itself: their gradients are no products over rows, and
+    #: small, so they always have memory
+    diagonal: ClassVar[tuple[str, ...]] = ()
 
     def parameters(self) -> Mapping[str, Parameter]:
         """The layer's parameters by name, in the order in which they are drawn and stored."""
@@ -169,7 +177,7 @@ class Recurrent(Layer):
 
     recurrent = True
     hidden: int
-    adaptable = ("weight_ih", "weight_hh")
+    adaptable: ClassVar[tuple[str, ...]] = ("weight_ih", "weight_hh")
 
     def allocate(self, e: Layout) -> None:
         """Asks for the histories that the backward pass needs."""
@@ -177,8 +185,12 @@ class Recurrent(Layer):
         self.state(e)
 
     def gates(self, e: Layout) -> Buffer:
-        """The place of the sums, the gates and da."""
+        """The place of the sums and the gates, and if `sum_gradients` does not differ, of da."""
         raise NotImplementedError
+
+    def sum_gradients(self, e: Layout) -> Buffer:
+        """The place of da: that of the gates, which are no longer needed then."""
+        return self.gates(e)
 
     def state(self, e: Layout) -> tuple[Buffer, ...]:
         """The carried histories, h first."""
@@ -204,8 +216,20 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
-        """For every parameter, its rows and the columns of da that are the sums of these rows."""
+        """For every parameter, its rows and the columns of da that are the sums of these rows.
+
+        Those named in `diagonal` are left out.
+        """
         raise NotImplementedError
+
+    def diagonal_gradients(self, e: Layout, at: View, *, add: bool) -> None:
+        """Writes the gradients of what `diagonal` names, or adds to them.
+
+        Args:
+            e: the layer's view of the program.
+            at: (buffer, offset) -> its rows: of one step, or of all of them.
+            add: whether to add to what is there.
+        """
 
     def forward_adapters(self, e: Layout, x: Ref, h: Ref) -> None:
         """In a forward step: adds what adapters change to the sums."""
@@ -216,7 +240,7 @@ class Recurrent(Layer):
 
     def backward_adapters(self, e: Layout, dx: Ref | None) -> None:
         """In a backward step, when da is there: adds what comes through adapters to dx and dh."""
-        sums = self.sums(self.gates(e).at(0))
+        sums = self.sums(self.sum_gradients(e).at(0))
         if adapter := e.adapter("weight_ih"):
             adapter.between(e, sums["weight_ih"], adapter.dz(e).at(0))
             if dx is not None:
@@ -228,7 +252,8 @@ class Recurrent(Layer):
 
     def step_gradients(self, e: Layout, x: Ref) -> None:
         """In the backward loop, after `backward_step`: adds what only this step has of da."""
-        sums = self.sums(self.gates(e).at(0))
+        self.diagonal_gradients(e, lambda buffer, offset: buffer.at(offset), add=True)
+        sums = self.sums(self.sum_gradients(e).at(0))
         sources = {"weight_ih": x, "weight_hh": self.state(e)[0].at(-1)}
         for name, parts in sums.items():
             emit_gradients(e, name, parts, sources.get(name), add=True)
@@ -243,7 +268,8 @@ class Recurrent(Layer):
         """After the reverse loop: the gradients that are left, as products over all steps."""
         sources = {"weight_ih": x, "weight_hh": self.state(e)[0].all(-1)}
         if not e.recomputes:
-            sums = self.sums(self.gates(e).all())
+            self.diagonal_gradients(e, lambda buffer, offset: buffer.all(offset), add=False)
+            sums = self.sums(self.sum_gradients(e).all())
             for name, parts in sums.items():
                 emit_gradients(e, name, parts, sources.get(name), add=False)
             for name in sources:
@@ -257,6 +283,8 @@ class Recurrent(Layer):
 
 #: rows of a parameter (None for all), and the gradient of the sums that these rows make
 Part = tuple[tuple[int, int] | None, "Ref"]
+#: (buffer, offset in steps) -> the rows that an operation shall see
+View = Callable[["Buffer", int], "Ref"]
 
 
 def rows_of(tensor: Buffer, rows: tuple[int, int] | None) -> Ref:

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import Any
 
 import numpy as np
 
 from fptt.errors import InputError
 from fptt.nets.adapters import adapter_parameters, checked_adapters, matched_adapters, parameters_of
 from fptt.nets.dropout import Dropout
+from fptt.nets.elementwise_lstm import ElementwiseLSTM
 from fptt.nets.embedding import Embedding
 from fptt.nets.gru import GRU
 from fptt.nets.layer import Array, FeedForward, Layer, Parameter, Recurrent
 from fptt.nets.linear import Linear
+from fptt.nets.lru import LRU
 from fptt.nets.lstm import LSTM
 from fptt.nets.relu import ReLU
 from fptt.nets.rnn import RNN
 
 LAYERS: Mapping[str, type[Layer]] = {
-    layer.__name__: layer for layer in (LSTM, GRU, RNN, Linear, ReLU, Dropout, Embedding)
+    layer.__name__: layer
+    for layer in (LSTM, GRU, RNN, ElementwiseLSTM, LRU, Linear, ReLU, Dropout, Embedding)
 }
 
 
@@ -225,11 +229,19 @@ class Network:
 
     def _stack(self) -> str:
         return " - ".join(
-            f"{type(layer).__name__}"
-            f"({', '.join(str(getattr(layer, f.name)) for f in fields(layer))})"
-            for layer in self.layers
+            f"{type(layer).__name__}({', '.join(_arguments(layer))})" for layer in self.layers
         )
 
     def __repr__(self) -> str:
         adapters = f", adapters={dict(self.adapters)!r}" if self.adapters else ""
         return f"Network([{', '.join(map(repr, self.layers))}]{adapters})"
+
+
+def _arguments(layer: Any) -> list[str]:
+    """What a layer was made with; options that stand at their defaults are left out."""
+    values = [(f, getattr(layer, f.name)) for f in fields(layer)]
+    return [
+        f"{f.name}={value}" if f.kw_only else str(value)
+        for f, value in values
+        if not f.kw_only or value != f.default
+    ]

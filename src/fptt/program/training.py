@@ -104,10 +104,12 @@ class TrainingBuilder(Builder):
     # -- gradients that are never in memory as a whole ---------------------------------------
 
     def gradient_of(self, theta: Buffer) -> Buffer:
-        # a product over all rows after the reverse loop can wait for the update; a gradient that
-        # adds up inside the loop, or that others must see first, cannot
+        # a product over all rows after the reverse loop can wait for the update; a gradient that is
+        # none, that adds up inside the loop, or that others must see first, cannot
         late = not self.adds_in_loop(theta.name) and self._source.keeps_steps
-        if self._keep_gradients or not late:
+        index, _, own = theta.name.partition(".")
+        product = own not in self.net.layers[int(index)].diagonal
+        if self._keep_gradients or not late or not product:
             return super().gradient_of(theta)
         self._applied[f"grad/{theta.name}"] = []
         return Buffer(

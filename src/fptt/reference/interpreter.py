@@ -16,6 +16,7 @@ from threadpoolctl import ThreadpoolController
 
 from fptt.program.arena import Arena
 from fptt.program.ir import Loop, Op, Ref
+from fptt.program.lowering import without_kernel
 from fptt.program.ops import Place, spec
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Interpreter(Arena):
 
     def describe(self) -> str:
         """The back end in a few words."""
-        return "NumPy reference"
+        lacking = without_kernel(self.program)
+        why = f" (no C kernel for {', '.join(lacking)})" if lacking else ""
+        return f"NumPy reference{why}"
 
     def run(self, routine: str, frame: Frame, step: int | None = None) -> None:
         """Runs a routine on a part, its loops for all steps or only for the given one."""
