@@ -150,12 +150,40 @@ def discard_state(experiment: Experiment, state_dir: str | Path) -> None:
 
 def _trainer(experiment: Experiment, task: Task, net: Network) -> tuple[Any, str]:
     """What trains, and what it is in words."""
+    if experiment.engine == "torch":
+        return _torch_trainer(experiment, task, net)
     program = experiment.program(task, net)
     trainer = Trainer(program, backend=experiment.engine, seed=experiment.seed)
     return trainer, trainer.backend.describe()
 
 
+def _torch_trainer(experiment: Experiment, task: Task, net: Network) -> tuple[Any, str]:
+    """PyTorch on the same weights, in the same order; what fptt's program says of the rest."""
+    try:
+        from fptt.torch.training import TorchTrainer
+    except ImportError:
+        raise InputError(
+            "PyTorch is not installed, and this run is one of PyTorch: pip install 'fptt[torch]'"
+        ) from None
+    program = experiment.program(task, net)
+    trainer = TorchTrainer(
+        net,
+        program.rule,
+        program.optimizer,
+        program.schedule,
+        program.steps,
+        program.batch,
+        criterion=program.criterion,
+        clip=program.clip,
+        seed=experiment.seed,
+    )
+    return trainer, trainer.describe()
+
+
 def _memory(trainer: Any) -> dict[str, Any]:
+    """Exact bytes of the program; of PyTorch nobody knows them beforehand."""
+    if not hasattr(trainer, "program"):
+        return {"arena_bytes": None, "memory_bytes": {}}
     memory = trainer.program.memory()
     return {
         "arena_bytes": memory.arena_bytes,

@@ -135,16 +135,18 @@ def fit(
             saved = time.monotonic()
 
     while position.epoch < epochs:
-        batches = list(_batches(trainer, len(x), position.epoch, shuffle))
+        order = list(
+            batches(trainer.seed, trainer.program.batch, len(x), position.epoch, shuffle=shuffle)
+        )
         if carry and position.batch == 0:
             trainer.reset_state()
-        for rows in batches[position.batch :]:
+        for rows in order[position.batch :]:
             loss = trainer.train_batch(x[rows], y[rows], None if lengths is None else lengths[rows])
             position.batch += 1
             if loss == loss:
                 position.loss_sum, position.losses = position.loss_sum + loss, position.losses + 1
             if on_batch:
-                on_batch(position.batch, len(batches), position.loss_sum / max(position.losses, 1))
+                on_batch(position.batch, len(order), position.loss_sum / max(position.losses, 1))
             stop = should_stop is not None and should_stop()
             if stop or time.monotonic() - saved > CHECKPOINT_S:
                 save()
@@ -216,13 +218,11 @@ def _fingerprint(*arrays: Any) -> int:
     return total
 
 
-def _batches(trainer: Trainer, n: int, epoch: int, shuffle: bool) -> Iterator[Any]:
-    """Rows of every batch of an epoch."""
-    order = (
-        np.random.default_rng([trainer.seed, 1, epoch]).permutation(n) if shuffle else np.arange(n)
-    )
-    for low in range(0, n, trainer.program.batch):
-        yield order[low : low + trainer.program.batch]
+def batches(seed: int, batch: int, n: int, epoch: int, *, shuffle: bool) -> Iterator[Any]:
+    """Rows of every batch of an epoch; the order depends on the seed and the epoch alone."""
+    order = np.random.default_rng([seed, 1, epoch]).permutation(n) if shuffle else np.arange(n)
+    for low in range(0, n, batch):
+        yield order[low : low + batch]
 
 
 def _end_epoch(
