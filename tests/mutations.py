@@ -1575,6 +1575,84 @@ mutation(
     tests="test_golden_text.py",
 )
 
+# --- PyTorch's modules ----------
+
+REFUSED = "test_torch_refusals.py::test_forwards_that_cannot_be_read"
+
+mutation(
+    "import: one of the two biases",
+    ("torch/imported.py", '("bias_ih", "bias_hh") if summed', '("bias_ih",) if summed'),
+    tests="test_torch_import.py::test_biases_are_added_in_lstm_and_rnn_and_kept_in_gru",
+)
+mutation(
+    "export: the bias twice",
+    ("torch/writing.py", "values if index == 0 else torch.zeros_like(values)", "values"),
+    tests="test_torch_import.py::test_trained_weights_go_back_into_pytorch[LSTM-float64]",
+)
+mutation(
+    "export: adapters are forgotten",
+    ("torch/writing.py", "source.merged_parameters()", "source.parameters()"),
+    tests="test_torch_import.py::test_adapters_are_merged",
+)
+mutation(
+    "import: any state of the step before",
+    (
+        "torch/walking.py",
+        "return h.stage is stage and h.at == (axis, step - 1) and others == wanted",
+        "return True",
+    ),
+    tests=f"{REFUSED}[older state]",
+)
+mutation(
+    "import: any initial state",
+    (
+        "torch/walking.py",
+        "return Constant() if value.requires_grad or value.any() else Zeros()",
+        "return Zeros()",
+    ),
+    tests=f"{REFUSED}[initial state]",
+)
+mutation(
+    "import: dropout of evaluation",
+    ("torch/walking.py", "if training and not self.training:", "if False:"),
+    tests=f"{REFUSED}[always dropping]",
+)
+mutation(
+    "import: any step for the last one",
+    ("torch/reading.py", "if output.at != (axes.time, steps - 1) or", "if"),
+    tests=f"{REFUSED}[first step]",
+)
+mutation(
+    "import: what was read is not compared",
+    ("torch/comparing.py", "if not distance <= allowed:", "if False:"),
+    tests=f"{REFUSED}[in place]",
+)
+mutation(
+    "import: training flags are left behind",
+    ("torch/tracing.py", "one.training = flag\n", "pass\n"),
+    tests="test_torch_import.py::test_a_module_is_left_as_it_was",
+)
+mutation(
+    "import: pairs are no pairs",
+    ("torch/tracing.py", "if type(value) not in (tuple, list):", "if True:"),
+    tests="test_torch_import.py::test_loops_around_cells_give_the_same_outputs",
+)
+mutation(
+    "import: the order of a safetensors file is believed",
+    ("torch/statedict.py", "if not found or not ordered:", "if not found:"),
+    tests="test_torch_files.py::test_files_without_order_are_not_believed",
+)
+mutation(
+    "import: bfloat16 shifted by a bit",
+    ("torch/tensorfiles.py", "astype(np.uint32) << 16", "astype(np.uint32) << 15"),
+    tests="test_torch_files.py::test_files",
+)
+mutation(
+    "import: the task's normalisation is forgotten",
+    ("torch/convert.py", '"normalisation": task.normalisation,', ""),
+    tests="test_torch_files.py::test_a_pytorch_lstm_runs_in_c_in_three_commands",
+)
+
 
 def run_tests(copy: Path, tests: tuple[str, ...], output: Path) -> int:
     """Runs tests on a copy of src in a forked child; returns pytest's exit code."""

@@ -20,7 +20,18 @@ from fptt.storage.modelfile import load_model
 from fptt.studies import demo
 
 SOURCE = Path(fptt.__file__).parents[1]
-COMMANDS = ["demo", "train", "eval", "plan", "compare", "reproduce", "bench", "export", "run"]
+COMMANDS = [
+    "demo",
+    "train",
+    "eval",
+    "plan",
+    "compare",
+    "reproduce",
+    "bench",
+    "import",
+    "export",
+    "run",
+]
 SMALL = ["--hidden", "4", "--epochs", "1", "--batch", "8"]
 
 

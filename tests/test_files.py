@@ -680,7 +680,7 @@ DESCRIPTIONS = {
     "none": (
         None,
         "{path} holds tensors but no description of an fptt network; give a model that "
-        "`fptt train --out` wrote",
+        "`fptt train --out` wrote, or make one of a PyTorch module's tensors: fptt import",
     ),
     "no json": (
         "nonsense",

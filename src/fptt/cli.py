@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fptt import __version__, cli_compare, cli_device, cli_reproduce
+from fptt import __version__, cli_compare, cli_device, cli_reproduce, cli_torch
 from fptt import cli_options as given
 from fptt.cli_output import (
     interruptible,
@@ -586,6 +586,10 @@ app.command(epilog="Example: fptt export model.safetensors --target rv64 --out b
     cli_device.export
 )
 app.command(epilog="Example: fptt run build/model --on qemu-rv64")(cli_device.run)
+app.command(
+    "import",
+    epilog="Example: fptt import lstm.pt --task mnist-rows --subset --out lstm.safetensors",
+)(cli_torch.import_)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -95,8 +95,8 @@ def load_model(path: str | Path) -> Model:
     text = header.get("__metadata__", {}).get("fptt")
     if text is None:
         raise InputError(
-            f"{path} holds tensors but no description of an fptt network; give a "
-            "model that `fptt train --out` wrote"
+            f"{path} holds tensors but no description of an fptt network; give a model that "
+            "`fptt train --out` wrote, or make one of a PyTorch module's tensors: fptt import"
         )
     try:
         described = json.loads(text)
