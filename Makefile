@@ -60,8 +60,8 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(call install,[test])
 	touch $@
 
-# Cross compilers and emulators for the tests of firmware. What cannot be installed is tried again the
-# next time; only in CI is that an error.
+# Cross compilers and emulators for the tests of firmware, a browser for those of pages. What cannot
+# be installed is tried again the next time; only in CI is that an error.
 $(VENV)/.installed-cross: scripts/cross_tools.sh | $(VENV)/.installed
 	@if sh scripts/cross_tools.sh; then touch $@; else test $$? -eq 3; fi
 

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Installs what the tests of firmware need, where that is allowed: as root, or with sudo that asks for
-# no password, on a system with apt-get. Anywhere else, or without a network, it says what is missing
-# and that those tests will be skipped; with CI set to something, it fails instead.
+# Installs what the tests of firmware and of the page of results need (compilers, emulators, a
+# browser), where that is allowed: as root, or with sudo that asks for no password, on a system with
+# apt-get. Anywhere else, or without a network, it says what is missing and that those tests will be
+# skipped; with CI set to something, it fails instead.
 # Exit status: 0 all is there, 3 something is missing, 1 the same in CI.
 set -u
 
@@ -13,7 +14,8 @@ qemu-system-riscv32 qemu-system-misc
 qemu-system-arm qemu-system-arm
 clang-19 clang-19
 ld.lld-19 lld-19
-dtc device-tree-compiler"
+dtc device-tree-compiler
+chromium chromium"
 # compiler, and the package with its C library
 LIBRARIES="riscv64-unknown-elf-gcc picolibc-riscv64-unknown-elf
 arm-none-eabi-gcc libnewlib-arm-none-eabi"
@@ -56,7 +58,7 @@ fi
 
 case ${CI:-} in
 '' | 0 | false | no)
-    echo "the tests of firmware that need these will be skipped; on Debian and Ubuntu: apt-get install $wanted"
+    echo "the tests that need these will be skipped; on Debian and Ubuntu: apt-get install $wanted"
     exit 3
     ;;
 *)

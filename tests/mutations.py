@@ -1340,6 +1340,78 @@ mutation(
     tests=FACTORS + "test_snapshots_go_on_with_the_same_bits",
 )
 
+# --- summaries of many runs ----------
+
+SUMMARY, EQUAL = "experiments/summary.py", "experiments/equal_memory.py"
+SEEDS = "test_experiments_summary.py::"
+mutation(
+    "the spread over seeds divides by n",
+    (SUMMARY, "import mean, stdev", "import mean, pstdev as stdev"),
+    tests=SEEDS + "test_mean_spread_and_best_epoch",
+)
+mutation(
+    "the best epoch of a perplexity is the highest",
+    (SUMMARY, "sign = 1 if METRICS[metric] else -1", "sign = 1"),
+    tests=SEEDS + "test_less_is_better_for_loss_and_perplexity",
+)
+mutation(
+    "runs at other learning rates are pooled as seeds",
+    (
+        SUMMARY,
+        'record["configuration"].items() if k != "seed"',
+        'record["configuration"].items() if k not in ("seed", "lr")',
+    ),
+    tests=SEEDS + "test_runs_of_other_configurations_are_never_pooled",
+)
+mutation(
+    "the pooled variance forgets the degrees of freedom",
+    (EQUAL, "+ (b.n - 1) * b.sd**2) / freedom", "+ (b.n - 1) * b.sd**2) / (a.n + b.n)"),
+    tests=SEEDS + "test_the_verdict_is_that_of_a_t_test",
+)
+mutation(
+    "the verdict takes a higher perplexity for better",
+    (EQUAL, "sign * difference > 0", "difference > 0"),
+    tests=SEEDS + "test_lower_is_better_turns_the_verdict",
+)
+mutation(
+    "FPTT is set against the largest control instead of the best",
+    (EQUAL, "key=lambda other: sign * other.final.mean", "key=_size"),
+    tests=SEEDS + "test_against_the_best_that_fits",
+)
+mutation(
+    "a control that needs more memory is let in",
+    (EQUAL, "if _size(other) <= _size(group)]", "]"),
+    tests=SEEDS + "test_against_the_best_that_fits",
+)
+mutation(
+    "the control is interpolated linearly in bytes",
+    (
+        EQUAL,
+        "math.log(size_bytes / _size(left)) / math.log(_size(right) / _size(left))",
+        "(size_bytes - _size(left)) / (_size(right) - _size(left))",
+    ),
+    tests=SEEDS + "test_interpolation_is_linear_in_the_logarithm_of_bytes",
+)
+mutation(
+    "another network is taken for a control",
+    (EQUAL, '"schedule", "engine")', '"schedule", "engine", "hidden")'),
+    tests=SEEDS + "test_only_like_is_set_against_like",
+)
+mutation(
+    "published figures for R(t) on stand beside runs without",
+    ("published_results.py", '"R": rule == "fptt" and', '"R": rule in ("fptt", "tbptt") and'),
+    tests=SEEDS + "test_what_stands_beside_a_run",
+)
+mutation(
+    "the page of results takes a variant's name for HTML",
+    (
+        "report/results_tables.py",
+        """class="name">{escape(group.series)}</th>""",
+        """class="name">{group.series}</th>""",
+    ),
+    tests="test_report_page.py::test_texts_of_a_file_are_escaped",
+)
+
 # --- snapshots ----------
 
 SAVING = "test_snapshots_faults.py::"

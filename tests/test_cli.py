@@ -27,6 +27,7 @@ COMMANDS = [
     "plan",
     "compare",
     "reproduce",
+    "report",
     "bench",
     "import",
     "export",

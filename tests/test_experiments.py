@@ -8,13 +8,19 @@ import pytest
 from fptt.errors import FpttError, InputError, SaveError
 from fptt.experiments.execute import execute
 from fptt.experiments.experiment import Experiment
-from fptt.experiments.results import append_result, read_results
+from fptt.experiments.reading import lines
+from fptt.experiments.results import append_result, finished
 from fptt.experiments.sweep import Run, sweep
 from fptt.experiments.tables import TABLES, Choice
 
 TINY = Experiment(
     "mnist-rows", subset=True, limit=40, hidden=5, parts=3, epochs=3, batch=10, loss="auxiliary"
 )
+
+
+def read_results(file, notes=None):
+    """All records of a file."""
+    return [record for _, record in lines(file, [] if notes is None else notes)]
 
 
 def told(records):
@@ -98,7 +104,7 @@ def test_results_are_appended_and_read(tmp_path):
     file = tmp_path / "sub" / "t.jsonl"
     append_result(file, line("a"))
     append_result(file, line("b", epochs=[]))
-    assert read_results(file) == read_results(file.parent) == [line("a"), line("b", epochs=[])]
+    assert read_results(file) == [line("a"), line("b", epochs=[])]
 
 
 @pytest.mark.parametrize("cut", range(1, 30))
@@ -108,8 +114,8 @@ def test_a_torn_line_is_left_out_and_then_cut_off(tmp_path, cut):
     whole = file.read_bytes()
     file.write_bytes(whole + whole[:cut])
     notes = []
-    assert read_results(file, notes.append) == [line("a")]
-    assert notes == [f"{file}: the last line is not complete and was left out"]
+    assert read_results(file, notes) == [line("a")]
+    assert notes == ["t.jsonl, line 2 was cut off as it was written; the run was left out"]
     append_result(file, line("b"))
     assert read_results(file) == [line("a"), line("b")]
 
@@ -127,31 +133,8 @@ def test_a_run_that_is_there_twice_counts_once(tmp_path):
     file = tmp_path / "t.jsonl"
     for value in (1, 2):
         append_result(file, line("a", value=value))
-    assert read_results(file) == [line("a", value=1)]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"[1]\n", "line 1: no record of a run; delete the line, or give another file"),
-        (b"{}\n", "line 1: no record of a run"),
-        (b"\n\nnonsense\n", "line 3: no record of a run"),
-        (b'{"version": 9, "table": "t", "key": "k"}\n', "line 1: version 9; this fptt reads up to"),
-        (b'{"version": 1, "table": 3, "key": "k"}\n', "line 1: no record of a run"),
-    ],
-)
-def test_what_is_no_results_file_is_told(tmp_path, text, message):
-    file = tmp_path / "t.jsonl"
-    file.write_bytes(text)
-    with pytest.raises(InputError, match=message):
-        read_results(file)
-
-
-def test_missing_results_are_told(tmp_path):
-    with pytest.raises(InputError, match="holds no results"):
-        read_results(tmp_path)
-    with pytest.raises(InputError, match=r"cannot read the results .*No such file"):
-        read_results(tmp_path / "none.jsonl")
+    assert finished(file, ["a", "b"]) == [line("a", value=2)]
+    assert finished(file, ["b"]) == finished(tmp_path / "none.jsonl", ["a"]) == []
 
 
 def test_results_that_cannot_be_written_are_told(tmp_path):

@@ -33,7 +33,13 @@ MAY = {
 #: modules of `program` that know networks and rules
 BUILDERS = {"program.build", "program.builder", "program.training"}
 #: package -> the parts of fptt that may import it
-ONLY = {"torch": {"torch", "bench"}, "jax": {"bench"}}
+ONLY = {
+    "torch": {"torch", "bench"},
+    "jax": {"bench"},
+    "bokeh": {"report"},
+    "dask": {"experiments"},
+    "distributed": {"experiments"},
+}
 #: modules that hand over to fptt.torch, late
 TORCH_DOORS = {"experiments.execute", "cli_torch"}
 HEAVY = {
@@ -50,6 +56,8 @@ HEAVY = {
     "pytest",
     "matplotlib",
     "bokeh",
+    "dask",
+    "distributed",
     "pandas",
 }
 

@@ -5,9 +5,9 @@ import os
 
 import cifar_files
 import pytest
+from test_experiments import read_results
 
 from fptt import cli
-from fptt.experiments.results import read_results
 from fptt.experiments.tables import TABLES
 
 DATA = os.environ.get("FPTT_DATA")

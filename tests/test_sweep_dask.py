@@ -8,10 +8,9 @@ import time
 from dataclasses import replace
 
 import pytest
-from test_experiments import TINY, runs, told
+from test_experiments import TINY, read_results, runs, told
 
 from fptt.errors import FpttError, InputError
-from fptt.experiments.results import read_results
 from fptt.experiments.sweep import sweep
 
 pytest.importorskip("distributed")

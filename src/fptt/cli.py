@@ -8,7 +8,14 @@ from typing import Annotated
 
 import typer
 
-from fptt import __version__, cli_compare, cli_device, cli_reproduce, cli_torch
+from fptt import (
+    __version__,
+    cli_compare,
+    cli_device,
+    cli_reproduce,
+    cli_research,
+    cli_torch,
+)
 from fptt import cli_options as given
 from fptt.cli_output import (
     interruptible,
@@ -582,6 +589,7 @@ app.command(epilog="Example: fptt compare --subset --hidden 16 --parts 4 --scale
     cli_compare.compare
 )
 app.command(epilog="Example: fptt reproduce s-mnist --quick")(cli_reproduce.reproduce)
+app.command(epilog="Example: fptt report results/")(cli_research.report)
 app.command(epilog="Example: fptt export model.safetensors --target rv64 --out build/model")(
     cli_device.export
 )

@@ -172,6 +172,8 @@ def _runs(
     as_json: bool,
 ) -> None:
     """A table of experiments."""
+    from fptt.experiments.reading import unusable
+    from fptt.experiments.summary import groups
     from fptt.experiments.sweep import Progress, sweep
     from fptt.experiments.tables import TABLES, Choice
     from fptt.report import experiment_tables
@@ -230,7 +232,14 @@ def _runs(
         print_json(records)
     else:
         show(TABLES[table].title)
-        show(experiment_tables.records(records))
+        usable = [record for record in records if unusable(record) is None]
+        for record in records:
+            if reason := unusable(record):
+                setting = record["configuration"]
+                what = f"{record['variant']}, K={setting['parts']}, seed {setting['seed']}"
+                show(f"left out: {what}: {reason}")
+        if usable:
+            show(experiment_tables.runs(groups(usable)))
 
 
 def _speakers(

@@ -15,7 +15,8 @@ import numpy as np
 from fptt.errors import InputError, NumericalError, SaveError
 from fptt.experiments.experiment import Experiment
 from fptt.experiments.locks import locked
-from fptt.experiments.results import VERSION, Record, commit, machine
+from fptt.experiments.reading import VERSION
+from fptt.experiments.results import Record, commit, machine
 from fptt.nets import Network
 from fptt.runs import task_of
 from fptt.storage.modelfile import load_model, save_model

@@ -6,76 +6,19 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fptt.errors import InputError, SaveError
+from fptt.errors import SaveError
 from fptt.experiments.locks import locked
+from fptt.experiments.reading import lines
 
-VERSION = 1
 Record = dict[str, Any]
 #: called with what a reader should know of a file
 Notice = Callable[[str], None]
-
-
-def read_results(path: str | Path, notice: Notice | None = None) -> list[Record]:
-    """The records of a results file, or of all *.jsonl of a folder, in order.
-
-    A last line that is not complete, as a killed process leaves one, is left out, and so are
-    further lines of a run that is already there.
-
-    Args:
-        path: a file or a folder.
-        notice: told of what was left out.
-
-    Raises:
-        InputError: no such file, a line that is no record, or a record of a newer version.
-    """
-    path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.jsonl"))
-        if not files:
-            raise InputError(f"{path} holds no results (*.jsonl); `fptt reproduce` writes them")
-        return [record for file in files for record in read_results(file, notice)]
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot read the results {path}: {error.strerror or error}") from None
-    whole, _, torn = data.rpartition(b"\n")
-    records: list[Record] = []
-    seen: set[tuple[str, str]] = set()
-    for number, line in enumerate(whole.split(b"\n"), 1):
-        if not line.strip():
-            continue
-        record = _parse(line, path, number)
-        name = (record["table"], record["key"])
-        if name not in seen:
-            seen.add(name)
-            records.append(record)
-    if torn.strip() and notice:
-        notice(f"{path}: the last line is not complete and was left out")
-    return records
-
-
-def _parse(line: bytes, path: Path, number: int) -> Record:
-    try:
-        record = dict(json.loads(line))
-        version, table, key = record["version"], record["table"], record["key"]
-    except (ValueError, KeyError, TypeError):
-        version = table = key = None
-    if not (isinstance(version, int) and isinstance(table, str) and isinstance(key, str)):
-        raise InputError(
-            f"{path}, line {number}: no record of a run; delete the line, or give another file"
-        )
-    if version > VERSION:
-        raise InputError(
-            f"{path}, line {number}: version {version}; this fptt reads up to {VERSION}: use a "
-            "newer one"
-        )
-    return record
 
 
 def append_result(path: str | Path, record: Mapping[str, Any]) -> None:
@@ -120,12 +63,25 @@ def _whole_lines(file: Any) -> int:
     return 0
 
 
-def finished(path: str | Path, keys: Sequence[str], notice: Notice | None = None) -> list[Record]:
-    """The records of these runs that a results file holds already; none if there is no file."""
+def finished(path: str | Path, keys: Iterable[str], notice: Notice | None = None) -> list[Record]:
+    """The records of these runs that a results file holds already; none if there is no file.
+
+    Args:
+        path: the file.
+        keys: of the experiments that are looked for.
+        notice: told if the last line is incomplete, as a killed process leaves one.
+
+    Raises:
+        InputError: a line that is no record, or one of another version.
+    """
     if not Path(path).exists():
         return []
-    wanted = set(keys)
-    return [record for record in read_results(path, notice) if record["key"] in wanted]
+    wanted, notes = set(keys), list[str]()
+    found = {r.get("key"): r for _, r in lines(Path(path), notes) if r.get("key") in wanted}
+    for note in notes:
+        if notice:
+            notice(note)
+    return list(found.values())
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fptt.experiments.experiment import Experiment
-from fptt.experiments.results import VERSION, Record, commit, machine
+from fptt.experiments.reading import VERSION
+from fptt.experiments.results import Record, commit, machine
 from fptt.runs import describe_backend
 from fptt.studies.fsdd_recipe import Recipe
 from fptt.tasks.fsdd import STEPS

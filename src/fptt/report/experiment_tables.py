@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Table
 
@@ -13,31 +12,24 @@ from fptt.report.tables import plain_table
 
 if TYPE_CHECKING:
     from fptt.experiments.compare import Alignment, Comparison
+    from fptt.experiments.summary import Group
 
 
-def records(rows: Sequence[dict[str, Any]]) -> Table:
+def runs(rows: Sequence[Group]) -> Table:
     """A line for every variant and K: the metric's mean and spread over seeds, bytes, time."""
-    groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
-    for row in rows:
-        setting = row["configuration"]
-        groups.setdefault((row["variant"], setting["task"], setting["parts"]), []).append(row)
     table = plain_table("", "", "task", "K", "last", "±", "best", "seeds", "bytes", "s", left=2)
-    for (variant, task, parts), runs in groups.items():
-        metric = runs[0]["metric"]
-        whole = [run for run in runs if "diverged" not in run]
-        last = [run["epochs"][-1][metric] for run in whole]
-        pick = max if metric.endswith("accuracy") else min
-        best = [pick(epoch[metric] for epoch in run["epochs"]) for run in whole]
+    for row in rows:
+        final, best = row.final, row.best
         table.add_row(
-            variant,
-            task,
-            str(parts),
-            _value(metric, statistics.mean(last)) if last else "diverged",
-            _value(metric, statistics.stdev(last)) if len(last) > 1 else "",
-            _value(metric, statistics.mean(best)) if best else "",
-            f"{len(whole)} of {len(runs)}" if len(whole) < len(runs) else str(len(runs)),
-            f"{runs[0]['arena_bytes']:,}",
-            f"{statistics.mean(run['seconds'] for run in runs):,.0f}",
+            row.series,
+            row.task,
+            str(row.parts),
+            _value(row.metric, final.mean),
+            "" if final.sd is None else _value(row.metric, final.sd),
+            _value(row.metric, best.mean),
+            str(final.n),
+            "" if row.arena_bytes is None else f"{row.arena_bytes:,}",
+            f"{row.seconds.mean:,.0f}",
         )
     return table
 
