@@ -467,14 +467,24 @@ def test_speakers_of_a_seed_count_as_one_run():
     def run(speaker, seed, values):
         start = {"task": "fsdd", "task_options": {"speaker": speaker}}
         configuration = {
-            **{"task": "fsdd-personal", "rule": "fptt", "parts": 4, "seed": seed},
-            **{"task_options": {"speaker": speaker, "per_digit": 5}, "start": start},
+            "task": "fsdd-personal",
+            "rule": "fptt",
+            "parts": 4,
+            "seed": seed,
+            "task_options": {"speaker": speaker, "per_digit": 5},
+            "start": start,
         }
         epochs = [{"epoch": n, "test_accuracy": value} for n, value in enumerate(values, 1)]
         return {
-            **{"table": "equal-memory", "variant": "FPTT", "metric": "test_accuracy"},
-            **{"configuration": configuration, "seconds": 2.0, "test_sequences": 450},
-            **{"arena_bytes": 1000, "epochs": epochs, "key": f"{speaker}{seed}"},
+            "table": "equal-memory",
+            "variant": "FPTT",
+            "metric": "test_accuracy",
+            "configuration": configuration,
+            "seconds": 2.0,
+            "test_sequences": 450,
+            "arena_bytes": 1000,
+            "epochs": epochs,
+            "key": f"{speaker}{seed}",
         }
 
     records = [run("theo", 0, (0.2, 0.5)), run("lucas", 0, (0.4, 0.9))]
