@@ -5,7 +5,7 @@ Every number fed to fptt here is a multiple of 1/1024, so float32 holds it exact
 """
 
 import numpy as np
-from oracle import Oracle, parameter_shapes, width
+from oracle import Oracle, parameter_shapes, plain, width
 
 import fptt
 
@@ -72,7 +72,7 @@ def random_parameters(layers, seed):
 
 
 def outputs_of(layers):
-    sized = [(kind, size) for kind, *size in layers if size and kind != "Dropout"]
+    sized = [(kind, size) for kind, *size in plain(layers) if size and kind != "Dropout"]
     return width(*sized[-1])
 
 
@@ -84,7 +84,7 @@ def with_head(cell, inputs, hidden, outputs):
 def random_data(layers, batch, steps, loss, criterion, seed):
     """(x, y) for a network; y fits the loss schedule and the criterion."""
     rng = np.random.default_rng(seed)
-    kind, *size = next(layer for layer in layers if layer[0] != "Dropout")
+    kind, *size = next(layer for layer in plain(layers) if layer[0] != "Dropout")
     if kind == "Embedding":
         x = rng.integers(0, size[0], (batch, steps))
     else:
@@ -101,7 +101,13 @@ def runs_on_the_engine(layers):
 
 
 def fptt_network(layers):
-    return fptt.Network([getattr(fptt, kind)(*size) for kind, *size in layers])
+    options = [layer[-1] if isinstance(layer[-1], dict) else {} for layer in layers]
+    return fptt.Network(
+        [
+            getattr(fptt, kind)(*size, **given)
+            for (kind, *size), given in zip(plain(layers), options, strict=True)
+        ]
+    )
 
 
 def fptt_rule(rule):

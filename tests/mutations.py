@@ -183,6 +183,144 @@ mutation(
     tests=gradients("RNN"),
 )
 
+# --- spiking cells ----------
+
+SPIKES = "program/opset/spiking.py"
+
+
+def spiking(cell):
+    return f"test_spiking.py::test_cell_gradients[{cell}-3-last-cross_entropy]"
+
+
+for cell in ("LIF", "ALIF", "LTC"):
+    mutation(
+        f"{cell}: the surrogate's side lobes are added",
+        (SPIKES, "* peak - lobes * side_peak", "* peak + lobes * side_peak"),
+        tests=spiking(cell),
+    )
+mutation(
+    "LIF: triangle without its width in the height",
+    (SPIKES, "(gamma / width**2)", "(gamma / width)"),
+    tests="test_spiking.py::test_stack_gradients[other constants-last-kept]",
+)
+mutation(
+    "LIF: no gradient through the potential to the step before",
+    (SPIKES, "return dcurrent, dcurrent * decay\n", "return dcurrent, dcurrent * 0\n"),
+    tests=spiking("LIF"),
+)
+mutation(
+    "LIF: reset takes the spike of the same step",
+    (
+        SPIKES,
+        "    v = v_before * decay + current - z_before * threshold\n"
+        "    return v, _spikes(v - threshold)",
+        "    v = v_before * decay + current\n"
+        "    return v - _spikes(v - threshold) * threshold, _spikes(v - threshold)",
+    ),
+    tests=spiking("LIF"),
+)
+mutation(
+    "LIF: gradient through the reset",
+    ("nets/lif.py", "self.emit_below(e, dx, start, None)", "self.emit_below(e, dx, start, dz)"),
+    tests=spiking("LIF"),
+)
+mutation(
+    "ALIF: spikes before do not feel what the adaptation costs",
+    ("nets/alif.py", "self.emit_below(e, dx, start, dz)", "self.emit_below(e, dx, start, None)"),
+    tests=spiking("ALIF"),
+)
+mutation(
+    "ALIF: no gradient from a spike to the adaptation",
+    (
+        SPIKES,
+        "    da = da - s * beta\n    return dcurrent, da,",
+        "    da = da * 1\n    return dcurrent, da,",
+    ),
+    tests=(
+        spiking("ALIF"),
+        "test_spiking.py::test_eligibility_traces_of_e_prop_give_the_gradient_of_neurons_that_do_not_see_each_other",
+    ),
+)
+mutation(
+    "ALIF: adaptation forgets as fast as the potential",
+    (SPIKES, "dcurrent * decay, da * rho", "dcurrent * decay, da * decay"),
+    tests=spiking("ALIF"),
+)
+mutation(
+    "LTC: no gradient through the reset",
+    (SPIKES, "(dz - u * dv)", "dz"),
+    tests=spiking("LTC"),
+)
+mutation(
+    "LTC: the potential's gradient passes a reset",
+    (SPIKES, "np.where(z > 0, np.zeros_like(dv), dv)", "dv"),
+    tests=spiking("LTC"),
+)
+mutation(
+    "LTC: m and r swapped in the gradient",
+    (SPIKES, "np.concatenate((dm, dr), axis=1)", "np.concatenate((dr, dm), axis=1)"),
+    tests=spiking("LTC"),
+)
+mutation(
+    "LTC: the current's gradient lacks what the time constants add",
+    (
+        "nets/ltc.py",
+        'e.emit("product", [of_gate, from_current, dcurrent], [dcurrent])',
+        "pass",
+    ),
+    tests=spiking("LTC"),
+)
+mutation(
+    "LTC: gradient of W_vm from the potential of the same step",
+    (
+        "nets/ltc.py",
+        "current, v.all(-1), a.all(-1), add=False",
+        "current, v.all(), a.all(-1), add=False",
+    ),
+    tests=spiking("LTC"),
+)
+mutation(
+    "LTC, recompute: gradient of W_ar from the adaptation of the same step",
+    (
+        "nets/ltc.py",
+        "current, v.at(-1), a.at(-1), add=True",
+        "current, v.at(-1), a.at(0), add=True",
+    ),
+    tests="test_spiking.py::test_stack_gradients[Linear-LTC-LTC-Linear-last-recompute]",
+)
+mutation(
+    "LeakyIntegrator: nothing leaks",
+    (SPIKES, "np.asarray(y_before * decay + current)", "np.asarray(y_before + current)"),
+    tests=spiking("LIF"),
+)
+mutation(
+    "LeakyIntegrator: no gradient to earlier steps",
+    (SPIKES, "return dy, dy * decay", "return dy, dy * 0"),
+    tests=spiking("LIF"),
+)
+for cell, line in (
+    ("ALIF", "a = layer.rho * a + z"),
+    ("LTC", "u = v + m * (i - v)"),
+):
+    mutation(
+        f"torch: {cell}: the spike passes no gradient on",
+        (
+            "torch/spiking.py",
+            line,
+            line.replace("a + z", "a + z.detach()").replace("(i", "(i.detach()"),
+        ),
+        tests=f"test_spiking.py::test_the_module_is_the_layer[{cell}-defaults]",
+    )
+mutation(
+    "torch: LIF: gradient through the reset",
+    (
+        "torch/spiking.py",
+        "- layer.threshold * z.detach()\n        return",
+        "- layer.threshold * z\n        return",
+    ),
+    tests="test_spiking.py::test_the_module_is_the_layer[LIF-defaults]",
+)
+
 # --- layers and the order of things ----------
 
 mutation(

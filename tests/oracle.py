@@ -79,12 +79,85 @@ def lru(w, x, state):
     return s, (s,)
 
 
+# --- spiking cells ----------
+
+
+class Spike(torch.autograd.Function):
+    """1 where u > 0; backwards psi(u), the surrogate of the derivative, written with densities."""
+
+    @staticmethod
+    def forward(ctx, u, surrogate, gamma, width):
+        ctx.save_for_backward(u)
+        ctx.constants = surrogate, gamma, width
+        return (u > 0).to(u.dtype)
+
+    @staticmethod
+    def backward(ctx, upstream):
+        (u,) = ctx.saved_tensors
+        surrogate, gamma, width = ctx.constants
+
+        def density(mean, deviation):
+            normal = torch.distributions.Normal(
+                torch.tensor(mean, dtype=u.dtype), torch.tensor(deviation, dtype=u.dtype)
+            )
+            return normal.log_prob(u).exp()
+
+        if surrogate == "triangle":
+            psi = gamma / width * torch.relu(1 - u.abs() / width)
+        else:
+            sides = density(width, 6.0 * width) + density(-width, 6.0 * width)
+            psi = gamma * (1.15 * density(0.0, width) - 0.15 * sides)
+        return upstream * psi, None, None, None
+
+
+def spike(u, surrogate="multi_gaussian", gamma=0.5, surrogate_width=0.5):
+    return Spike.apply(u, surrogate, gamma, surrogate_width)
+
+
+def lif(w, x, state, tau=20.0, threshold=1.0, **surrogate):
+    z, v = state
+    v = np.exp(-1 / tau) * v + x @ w["weight_ih"].T + z @ w["weight_hh"].T + w["bias"]
+    v = v - threshold * z.detach()
+    z = spike(v - threshold, **surrogate)
+    return z, (z, v)
+
+
+def alif(w, x, state, tau=20.0, tau_adaptation=200.0, threshold=1.0, beta=0.1, **surrogate):
+    z, v, a = state
+    v = np.exp(-1 / tau) * v + x @ w["weight_ih"].T + z @ w["weight_hh"].T + w["bias"]
+    v = v - threshold * z.detach()
+    a = np.exp(-1 / tau_adaptation) * a + z
+    z = spike(v - threshold - beta * a, **surrogate)
+    return z, (z, v, a)
+
+
+def ltc(w, x, state, threshold=0.1, beta=1.8, **surrogate):
+    z, v, a = state
+    i = x @ w["weight_ih"].T + z @ w["weight_hh"].T + w["bias"]
+    m = torch.sigmoid(i @ w["weight_im"].T + v @ w["weight_vm"].T + w["bias_m"])
+    r = torch.sigmoid(i @ w["weight_ir"].T + a @ w["weight_ar"].T + w["bias_r"])
+    a = r * a + (1 - r) * z
+    u = (1 - m) * v + m * i
+    z = spike(u - threshold - beta * a, **surrogate)
+    return z, (z, u * (1 - z), a)
+
+
+def leaky_integrator(w, x, state, tau=20.0):
+    (y,) = state
+    y = np.exp(-1 / tau) * y + x @ w["weight_ih"].T + w["bias"]
+    return y, (y,)
+
+
 CELLS = dict(
     LSTM=lstm,
     GRU=gru,
     RNN=rnn,
     ElementwiseLSTM=elementwise_lstm,
     LRU=lru,
+    LIF=lif,
+    ALIF=alif,
+    LTC=ltc,
+    LeakyIntegrator=leaky_integrator,
     Linear=lambda w, x, state: (x @ w["weight"].T + w["bias"], state),
     Embedding=lambda w, x, state: (w["weight"][x], state),
     ReLU=lambda w, x, state: (torch.relu(x), state),
@@ -97,10 +170,21 @@ def width(kind, size):
     return 2 * size[-1] if kind == "LRU" else size[-1]
 
 
+#: tensors that a cell carries from step to step
+STATES = dict(
+    LSTM=2, GRU=1, RNN=1, ElementwiseLSTM=2, LRU=1, LIF=2, ALIF=3, LTC=3, LeakyIntegrator=1
+)
+
+
+def plain(layers):
+    """The layers without their options: ("ALIF", 3, 5, dict(beta=0.3)) is ("ALIF", 3, 5)."""
+    return [tuple(part for part in layer if not isinstance(part, dict)) for layer in layers]
+
+
 def parameter_shapes(layers):
     """Name -> shape of every trainable tensor of a network described as [("LSTM", 3, 5), ...]."""
     shapes = {}
-    for n, (kind, *size) in enumerate(layers):
+    for n, (kind, *size) in enumerate(plain(layers)):
         if kind == "LRU":
             inputs, hidden = size
             shapes[f"{n}.nu"] = shapes[f"{n}.theta"] = (hidden,)
@@ -116,6 +200,15 @@ def parameter_shapes(layers):
             shapes[f"{n}.weight_hh"] = (rows, hidden)
             for bias in ("bias_ih", "bias_hh") if kind == "GRU" else ("bias",):
                 shapes[f"{n}.{bias}"] = (rows,)
+        elif kind in ("LIF", "ALIF", "LTC"):
+            inputs, hidden = size
+            shapes[f"{n}.weight_ih"], shapes[f"{n}.bias"] = (hidden, inputs), (hidden,)
+            square = ["hh", "im", "vm", "ir", "ar"] if kind == "LTC" else ["hh"]
+            shapes |= {f"{n}.weight_{name}": (hidden, hidden) for name in square}
+            if kind == "LTC":
+                shapes |= {f"{n}.bias_m": (hidden,), f"{n}.bias_r": (hidden,)}
+        elif kind == "LeakyIntegrator":
+            shapes[f"{n}.weight_ih"], shapes[f"{n}.bias"] = (size[1], size[0]), (size[1],)
         elif kind == "Linear":
             shapes[f"{n}.weight"], shapes[f"{n}.bias"] = (size[1], size[0]), (size[1],)
         elif kind == "Embedding":
@@ -127,7 +220,8 @@ class Oracle:
     """Trains like fptt.Trainer, by autograd.
 
     Args:
-        layers: [(kind, *sizes), ...], for instance [("LSTM", 3, 5), ("Linear", 5, 4)].
+        layers: [(kind, *sizes), ...], for instance [("LSTM", 3, 5), ("Linear", 5, 4)]; a dict at
+            the end of a layer holds the constants of its cell.
         rule: dict(kind="bptt" | "tbptt" | "fptt", parts=.., alpha=.., ...); see RULE_DEFAULTS.
         optimizer: ("sgd", dict(lr=.., momentum=..)) or ("adam", dict(lr=..)).
         steps: T, which fixes the cuts.
@@ -149,7 +243,9 @@ class Oracle:
         dtype=torch.float64,
         parameters=None,
     ):
-        self.layers, self.steps, self.criterion, self.clip = layers, steps, criterion, clip
+        self.options = [layer[-1] if isinstance(layer[-1], dict) else {} for layer in layers]
+        self.layers = layers = plain(layers)
+        self.steps, self.criterion, self.clip = steps, criterion, clip
         self.dtype = dtype
         self.rule = {**RULE_DEFAULTS, **rule}
         self.parts = 1 if self.rule["kind"] == "bptt" else self.rule["parts"]
@@ -187,9 +283,8 @@ class Oracle:
         def zeros(hidden, count):
             return tuple(torch.zeros(batch, hidden, dtype=self.dtype) for _ in range(count))
 
-        count = {"LSTM": 2, "GRU": 1, "RNN": 1, "ElementwiseLSTM": 2, "LRU": 1}
         return [
-            zeros(width(kind, size), count[kind]) if kind in count else ()
+            zeros(width(kind, size), STATES[kind]) if kind in STATES else ()
             for kind, *size in self.layers
         ]
 
@@ -203,7 +298,7 @@ class Oracle:
         for n, (kind, *_) in enumerate(self.layers):
             prefix = f"{n}."
             w = {k[len(prefix) :]: v for k, v in self.weights().items() if k.startswith(prefix)}
-            x, layer_state = CELLS[kind](w, x, state[n])
+            x, layer_state = CELLS[kind](w, x, state[n], **self.options[n])
             after.append(layer_state)
         return x, after
 

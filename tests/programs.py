@@ -69,14 +69,16 @@ def trainer_on(program: Program, backend: Any = None, seed: int = 3) -> Trainer:
 
 #: layers above an embedding, and those of them that only the reference runs
 KINDS = ("LSTM", "GRU", "RNN", "Linear", "ReLU", "Dropout")
-REFERENCE_KINDS = ("ElementwiseLSTM", "LRU")
+REFERENCE_KINDS = ("ElementwiseLSTM", "LRU", "LIF", "ALIF", "LTC", "LeakyIntegrator")
+#: those whose gradient is no slope of their output
+SPIKING_KINDS = ("LIF", "ALIF", "LTC")
 
 
 @st.composite
-def networks(draw, *, engine: bool = False) -> fptt.Network:
+def networks(draw, *, engine: bool = False, spikes: bool = True) -> fptt.Network:
     """Any stack of up to five layers that fits; adapters on some matrices of a third of them.
 
-    With `engine`, only layers that the engine runs.
+    With `engine`, only layers that the engine runs; without `spikes`, none that spike.
     """
     widths = st.integers(1, 5)
     layers: list[Any] = []
@@ -86,6 +88,7 @@ def networks(draw, *, engine: bool = False) -> fptt.Network:
     else:
         width = draw(widths)
     kinds = KINDS if engine else KINDS + REFERENCE_KINDS
+    kinds = [kind for kind in kinds if spikes or kind not in SPIKING_KINDS]
     for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
         if kind == "ReLU":
             layers.append(fptt.ReLU())
@@ -138,7 +141,14 @@ LOSSES = ("last", "every_step", fptt.Auxiliary(rate=0.3), fptt.Auxiliary(rate=0.
 
 @st.composite
 def cases(
-    draw, *, dtypes=DTYPES, labelled: bool = False, rule=None, optimizer=None, engine: bool = False
+    draw,
+    *,
+    dtypes=DTYPES,
+    labelled: bool = False,
+    rule=None,
+    optimizer=None,
+    engine: bool = False,
+    spikes: bool = True,
 ) -> Case:
     """A program and data.
 
@@ -147,8 +157,9 @@ def cases(
         labelled: give every step a label where there is one for every step.
         rule, optimizer: these instead of any.
         engine: only layers that the engine runs.
+        spikes: also layers whose gradient is no slope of their output.
     """
-    net = draw(networks(engine=engine))
+    net = draw(networks(engine=engine, spikes=spikes))
     steps, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
     loss = draw(st.sampled_from(LOSSES))
     criteria = ("cross_entropy",) if isinstance(loss, fptt.Auxiliary) else ("cross_entropy", "mse")

@@ -16,6 +16,7 @@ import pytest
 
 import fptt
 from fptt import cli, planning, runs
+from fptt.nets import CELLS
 from fptt.storage.modelfile import load_model
 from fptt.studies import demo
 
@@ -302,7 +303,7 @@ TRAIN_OPTIONS = {
         "rule bptt has one part, not 2; give --parts 1, or --rule tbptt",
     ),
     "rule": (["--rule", "rtrl"], "rule is 'rtrl'; choose one of fptt, tbptt, bptt"),
-    "cell": (["--cell", "lsmt"], "cell is 'lsmt'; choose one of lstm, gru, rnn, elstm, lru"),
+    "cell": (["--cell", "lsmt"], f"cell is 'lsmt'; choose one of {', '.join(CELLS)}"),
     "layers": (["--layers", "0"], "layers is 0; give at least 1"),
     "hidden": (["--hidden", "0"], "LSTM: hidden is 0; give a whole number of at least 1"),
     "readout": (["--readout", "-3"], "Linear: outputs is -3; give a whole number of at least 1"),

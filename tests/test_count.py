@@ -102,6 +102,18 @@ CHOSEN = {
         SGD(lr=0.1),
         dict(recompute=True),
     ),
+    "LIF-ALIF-LeakyIntegrator": (
+        [fptt.LIF(3, 5), fptt.ALIF(5, 4), fptt.LeakyIntegrator(4, 3)],
+        FPTT(parts=3),
+        SGD(lr=0.1),
+        {},
+    ),
+    "LTC-LIF, triangle, gates computed again": (
+        [fptt.LTC(3, 4, surrogate="triangle"), fptt.LIF(4, 3, surrogate="triangle")],
+        fptt.TBPTT(parts=2),
+        SGD(lr=0.1),
+        dict(recompute=True, loss="every_step"),
+    ),
     "frozen body": ([LSTM(3, 5), Linear(5, 4)], FPTT(parts=3), SGD(), dict(train=["1.*"])),
 }
 

@@ -15,6 +15,7 @@ from sklearn.utils import get_tags
 import fptt
 from fptt import SequenceClassifier
 from fptt.errors import InputError
+from fptt.nets import CELLS
 
 NAMES = np.array(["down", "left", "up"])
 
@@ -310,9 +311,7 @@ def test_a_failed_fit_keeps_what_was_learnt(name):
 
 
 def test_a_cell_that_does_not_exist():
-    with pytest.raises(
-        InputError, match=full("cell is 'lsmt'; choose one of lstm, gru, rnn, elstm, lru")
-    ):
+    with pytest.raises(InputError, match=full(f"cell is 'lsmt'; choose one of {', '.join(CELLS)}")):
         classifier(cell="lsmt").fit(X, Y)
 
 

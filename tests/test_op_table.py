@@ -6,6 +6,7 @@ the case's own tolerance. FPTT_SEED=7 repeats the run with seed 7; a failure pri
 """
 
 import inspect
+import math
 import os
 import re
 
@@ -15,6 +16,7 @@ import pytest
 import fptt
 from fptt.native.compile import KINDS as KERNELS
 from fptt.program.ops import FUNCTION_CLASSES, Place, Work, bind, spec, table
+from fptt.program.opset.spiking import pseudo_derivative
 from fptt.program.opspec import op, parse_operand
 from fptt.program.philox import philox
 
@@ -29,6 +31,7 @@ REFERENCE_ONLY = {
     "lru_backward",
     "lru_decay_gradient",
     "lru_phase_gradient",
+    *(kind for kind in table() if spec(kind).formula.__module__.endswith(".spiking")),
 }
 #: a product joined with the update along it -> what its name says instead of "update"
 MERGED = {
@@ -92,7 +95,13 @@ def test_work_falls_into_known_classes(kind):
             assert all(min(w.mul, w.add, w.trans) >= 0 and w.bytes == 0 for w in classes.values())
 
 
-CELLS = {name: getattr(fptt, name) for name in ("LSTM", "GRU", "RNN", "ElementwiseLSTM", "LRU")}
+CELLS = {
+    cell.__name__: cell
+    for cell in (
+        *(fptt.LSTM, fptt.GRU, fptt.RNN, fptt.ElementwiseLSTM, fptt.LRU),
+        *(fptt.LIF, fptt.ALIF, fptt.LTC, fptt.LeakyIntegrator),
+    )
+}
 
 
 def some_programs():
@@ -444,6 +453,204 @@ class lru_phase_gradient(OfEigenvalue):
 
     def rows(self):
         return [self.du, self.before]
+
+
+# --- spikes ----------
+
+LIF = dict(decay=0.8, threshold=0.6)
+ALIF = dict(LIF, rho=0.9, beta=0.4)
+LTC = dict(threshold=0.3, beta=0.9)
+SURROGATES = [
+    dict(surrogate="multi_gaussian", gamma=0.7, width=0.8),
+    dict(surrogate="triangle", gamma=0.3, width=1.3),
+]
+
+
+def smooth_spike(u, surrogate, gamma, width):
+    """The function whose derivative is the surrogate; it rises from 0 around u = 0."""
+    if surrogate == "triangle":
+        inside = np.clip(u, -width, width)
+        rising = (inside + width) ** 2 / (2 * width)
+        falling = width - (width - inside) ** 2 / (2 * width)
+        return gamma / width * np.where(u < 0, rising, falling)
+
+    def distribution(mean, deviation):
+        z = (u - mean) / (deviation * 2**0.5)
+        return np.vectorize(lambda one: 0.5 * (1 + math.erf(one)))(z)
+
+    sides = distribution(width, 6 * width) + distribution(-width, 6 * width)
+    return gamma * (1.15 * distribution(0, width) - 0.15 * sides)
+
+
+class Spikes(Numbers):
+    """Neurons beside a threshold; their gradient is the slope of `moved_spike`."""
+
+    def attributes(self, every=True):
+        return [{**self.constants, **one} for one in SURROGATES]
+
+    def moved_spike(self, u, at, attrs):
+        """1 where `at` > 0, else 0, and from there the smooth function: what the gradient sees."""
+        psi = {name: attrs[name] for name in SURROGATES[0]}
+        return (at > 0) + smooth_spike(u, **psi) - smooth_spike(at, **psi)
+
+
+@case
+class lif_forward(Numbers):
+    def attributes(self, every=True):
+        return [LIF]
+
+    def operands(self):
+        return [self.normal(3, 5), self.normal(3, 5), self.rng.integers(0, 2, (3, 5)) * 1.0]
+
+    def check(self, operands, attrs, results):
+        current, v_before, z_before = operands
+        v = 0.8 * v_before + current - 0.6 * z_before
+        close(results[0], v)
+        assert np.array_equal(results[1], np.where(v > 0.6, 1.0, 0.0))
+        assert 0 < results[1].sum() < results[1].size
+
+
+@case
+class lif_backward(Spikes):
+    constants = LIF
+
+    def operands(self):
+        return [self.normal(3, 5) for _ in range(3)]
+
+    def check(self, operands, attrs, results):
+        v, dz, dv = operands
+
+        def forward(current, v_before):
+            moved = v + current + 0.8 * v_before
+            return self.moved_spike(moved - 0.6, v - 0.6, attrs), moved
+
+        zeros = [np.zeros_like(v), np.zeros_like(v)]
+        for which in (0, 1):
+            close(results[which], difference(forward, zeros, which, (dz, dv)), 1e-7)
+
+
+@case
+class alif_forward(Numbers):
+    def attributes(self, every=True):
+        return [ALIF]
+
+    def operands(self):
+        z_before = self.rng.integers(0, 2, (3, 5)) * 1.0
+        return [self.normal(3, 5), self.normal(3, 5), self.normal(3, 5) ** 2, z_before]
+
+    def check(self, operands, attrs, results):
+        current, v_before, a_before, z_before = operands
+        v, a = 0.8 * v_before + current - 0.6 * z_before, 0.9 * a_before + z_before
+        close(results[0], v)
+        close(results[1], a)
+        assert np.array_equal(results[2], np.where(v > 0.6 + 0.4 * a, 1.0, 0.0))
+        assert 0 < results[2].sum() < results[2].size
+
+
+@case
+class alif_backward(Spikes):
+    constants = ALIF
+
+    def operands(self):
+        return [self.normal(3, 5), self.normal(3, 5) ** 2, *(self.normal(3, 5) for _ in range(3))]
+
+    def check(self, operands, attrs, results):
+        v, a, dz, dv, da = operands
+        threshold = 0.6 + 0.4 * a
+
+        def forward(current, z_before, v_before, a_before):
+            """The reset takes no part: z_before acts on a alone."""
+            moved_v, moved_a = v + current + 0.8 * v_before, a + 0.9 * a_before + z_before
+            u = moved_v - 0.6 - 0.4 * moved_a
+            return self.moved_spike(u, v - threshold, attrs), moved_v, moved_a
+
+        zeros = [np.zeros_like(v) for _ in range(4)]
+        for which in range(4):
+            close(results[which], difference(forward, zeros, which, (dz, dv, da)), 1e-7)
+
+
+@case
+class ltc_forward(Numbers):
+    def attributes(self, every=True):
+        return [LTC]
+
+    def operands(self):
+        z_before = self.rng.integers(0, 2, (3, 5)) * 1.0
+        current, v_before = 2 * self.normal(3, 5), self.normal(3, 5)
+        return [self.normal(3, 10), current, v_before, self.normal(3, 5) ** 2 / 4, z_before]
+
+    def check(self, operands, attrs, results):
+        sums, current, v_before, a_before, z_before = operands
+        m, r = sig(sums[:, :5]), sig(sums[:, 5:])
+        u = (1 - m) * v_before + m * current
+        a = r * a_before + (1 - r) * z_before
+        z = np.where(u > 0.3 + 0.9 * a, 1.0, 0.0)
+        for found, wanted in zip(results, (np.hstack([m, r]), u, u * (1 - z), a, z), strict=True):
+            close(found, wanted)
+        assert 0 < z.sum() < z.size
+
+
+@case
+class ltc_backward(Spikes):
+    constants = LTC
+    tolerance = 5e-6  # sums that cancel, behind a product of six factors
+
+    def operands(self):
+        given = ltc_forward.operands(self)
+        _, current, v_before, a_before, z_before = given
+        gates, u, _, a, z = spec("ltc_forward").formula(*given, **self.constants)
+        upstream = [self.normal(3, 5) for _ in range(3)]
+        return [gates, u, current, v_before, a_before, z_before, a, z, *upstream]
+
+    def check(self, operands, attrs, results):
+        gates, u, current, v_before, a_before, z_before, a, _, dz, dv, da = operands
+        at = u - 0.3 - 0.9 * a
+        given = [np.log(gates / (1 - gates)), current, v_before, a_before, z_before]
+
+        def forward(*given):
+            _, u, _, a, _ = spec("ltc_forward").formula(*given, **self.constants)
+            z = self.moved_spike(u - 0.3 - 0.9 * a, at, attrs)
+            return z, (1 - z) * u, a
+
+        # sums, current, then z, v, a before; the operation takes v, a, z
+        for found, which in zip(results, (0, 1, 4, 2, 3), strict=True):
+            close(found, difference(forward, given, which, (dz, dv, da)), 1e-7)
+
+
+@case
+class leaky_forward(Numbers):
+    def attributes(self, every=True):
+        return [dict(decay=0.8)]
+
+    def operands(self):
+        return [self.normal(3, 5), self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        close(results[0], operands[0] + 0.8 * operands[1])
+
+
+@case
+class leaky_backward(Numbers):
+    def attributes(self, every=True):
+        return [dict(decay=0.8)]
+
+    def operands(self):
+        return [self.normal(3, 5)]
+
+    def check(self, operands, attrs, results):
+        close(results[0], operands[0])
+        close(results[1], 0.8 * operands[0])
+
+
+@pytest.mark.parametrize("attrs", SURROGATES, ids=lambda attrs: attrs["surrogate"])
+def test_the_surrogate_is_the_slope_of_a_smooth_spike(attrs):
+    u = np.linspace(-6, 6, 97) + 0.01
+    slope = (smooth_spike(u + 1e-6, **attrs) - smooth_spike(u - 1e-6, **attrs)) / 2e-6
+    psi = pseudo_derivative(u, **attrs)
+    np.testing.assert_allclose(psi, slope, rtol=1e-6, atol=1e-9)
+    # the side lobes of the Gaussians are below zero, the middle is not
+    assert psi.max() > 0.2 * attrs["gamma"] / attrs["width"]
+    assert (psi.min() < 0) == (attrs["surrogate"] == "multi_gaussian")
 
 
 @case

@@ -179,7 +179,10 @@ def test_a_part_relies_on_nothing_that_does_not_persist(garbage, case):
 
 
 @settings(max_examples=examples(250))
-@given(cases(dtypes=("float64",), rule=fptt.BPTT(), optimizer=fptt.SGD(lr=0.0)), st.randoms())
+@given(
+    cases(dtypes=("float64",), rule=fptt.BPTT(), optimizer=fptt.SGD(lr=0.0), spikes=False),
+    st.randoms(),
+)
 def test_gradients_of_drawn_networks_are_central_differences(case, random):
     """Of any stack, dropout included, for whatever parameters train; K = 1 and lr = 0."""
     trainer, seed = case.trainer(), np.array([3, 5], np.uint32)

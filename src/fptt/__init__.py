@@ -3,13 +3,17 @@
 from fptt.errors import FpttError, InputError, NumericalError, SaveError, SnapshotWarning
 from fptt.estimator import SequenceClassifier
 from fptt.nets import (
+    ALIF,
     GRU,
+    LIF,
     LRU,
     LSTM,
+    LTC,
     RNN,
     Dropout,
     ElementwiseLSTM,
     Embedding,
+    LeakyIntegrator,
     Linear,
     Network,
     ReLU,
@@ -34,11 +38,14 @@ from fptt.trainer import Trainer
 __version__ = "0.1.0"
 
 __all__ = [
+    "ALIF",
     "BPTT",
     "FPTT",
     "GRU",
+    "LIF",
     "LRU",
     "LSTM",
+    "LTC",
     "RNN",
     "SGD",
     "TBPTT",
@@ -52,6 +59,7 @@ __all__ = [
     "FpttError",
     "InputError",
     "Last",
+    "LeakyIntegrator",
     "Linear",
     "Network",
     "NumericalError",

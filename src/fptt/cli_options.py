@@ -16,7 +16,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document inst
 DataDir = Annotated[
     Path | None, typer.Option(help="Folder with the data files.  [default: the variable FPTT_DATA]")
 ]
-Cell = Annotated[str, typer.Option(help="lstm, gru or rnn; elstm or lru (reference only).")]
+Cell = Annotated[
+    str,
+    typer.Option(
+        help="lstm, gru or rnn; elstm, lru, or lif, alif, ltc, which spike (reference only)."
+    ),
+]
 Hidden = Annotated[int, typer.Option(help="Cells of each recurrent layer.")]
 Layers = Annotated[int, typer.Option(help="Recurrent layers.")]
 Readout = Annotated[

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fptt.errors import InputError
-from fptt.nets import CELLS, Linear, Network, cell_layers
+from fptt.nets import CELLS, Network, cell_layers, top_layer
 from fptt.program import build
 from fptt.rules import FPTT, SGD, Optimizer, Rule
 from fptt.trainer import Trainer
@@ -28,7 +28,7 @@ class SequenceClassifier:
 
     Args:
         hidden: cells of the recurrent layer.
-        cell: "lstm", "gru", "rnn", "elstm" or "lru", as for `fptt train --cell`.
+        cell: "lstm", "gru", "rnn", "elstm", "lru", "lif", "alif" or "ltc", as for `fptt train`.
         rule: how it learns; FPTT in at most 4 parts by default.
         optimizer: SGD(lr=0.1, momentum=0.9) by default.
         epochs: passes of `fit`.
@@ -210,7 +210,8 @@ class SequenceClassifier:
         self.classes_ = classes
         self.n_features_in_ = x.shape[2]
         layers = cell_layers(self.cell, x.shape[2], self.hidden)
-        net = Network([*layers, Linear(layers[0].width(x.shape[2]), len(classes))])
+        width = layers[0].width(x.shape[2])
+        net = Network([*layers, top_layer(layers[0], width, len(classes))])
         rule = self.rule or FPTT(parts=min(4, x.shape[1]))
         program = build(
             net,

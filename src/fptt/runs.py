@@ -12,7 +12,7 @@ from typing import Any
 from fptt.backends import backend as make_backend
 from fptt.backends import default_backend
 from fptt.errors import InputError
-from fptt.nets import CELLS, Dropout, Embedding, Linear, Network, cell_layers
+from fptt.nets import CELLS, Dropout, Embedding, Linear, Network, cell_layers, top_layer
 from fptt.nets.layer import Layer, check_size
 from fptt.program import Program, build, build_inference
 from fptt.rules import (
@@ -37,16 +37,16 @@ from fptt.training.inference import ROWS, Inference
 
 @dataclass(frozen=True)
 class NetworkChoice:
-    """A recurrent stack with a readout.
+    """A recurrent stack with a readout: a linear layer, above cells that spike a leaky integrator.
 
     Attributes:
-        cell: "lstm", "gru", "rnn", "elstm" or "lru" (each layer with ReLU upon it); the last
-            two run in the reference only.
+        cell: "lstm", "gru" or "rnn"; in the reference only "elstm", "lru" (each layer with ReLU
+            upon it), and "lif", "alif" and "ltc", which spike.
         hidden: cells per recurrent layer.
         layers: recurrent layers.
         readout: width of a linear layer between the last recurrent layer and the outputs, 0 for
             none.
-        dropout: probability before the top linear layer (after `readout`, if there is one).
+        dropout: probability before the top layer (after `readout`, if there is one).
         embedding: width of a token's vector, for tasks of tokens.
     """
 
@@ -79,7 +79,7 @@ class NetworkChoice:
             width = self.readout
         if self.dropout:
             stack.append(Dropout(self.dropout))
-        return Network([*stack, Linear(width, outputs)])
+        return Network([*stack, top_layer(layers[0], width, outputs)])
 
 
 def make_rule(name: str, parts: int, **options: Any) -> Rule:

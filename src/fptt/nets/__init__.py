@@ -2,14 +2,18 @@
 
 from collections.abc import Callable
 
+from fptt.nets.alif import ALIF
 from fptt.nets.dropout import Dropout
 from fptt.nets.elementwise_lstm import ElementwiseLSTM
 from fptt.nets.embedding import Embedding
 from fptt.nets.gru import GRU
 from fptt.nets.layer import Layer, Recurrent
+from fptt.nets.leaky import LeakyIntegrator, top_layer
+from fptt.nets.lif import LIF
 from fptt.nets.linear import Linear
 from fptt.nets.lru import LRU
 from fptt.nets.lstm import LSTM
+from fptt.nets.ltc import LTC
 from fptt.nets.network import Network
 from fptt.nets.relu import ReLU
 from fptt.nets.rnn import RNN
@@ -21,6 +25,9 @@ CELLS: dict[str, Callable[[int, int], Recurrent]] = {
     "rnn": RNN,
     "elstm": ElementwiseLSTM,
     "lru": LRU,
+    "lif": LIF,
+    "alif": ALIF,
+    "ltc": LTC,
 }
 
 
@@ -36,16 +43,21 @@ def cell_layers(cell: str, inputs: int, hidden: int) -> list[Layer]:
 
 
 __all__ = [
+    "ALIF",
     "CELLS",
     "GRU",
+    "LIF",
     "LRU",
     "LSTM",
+    "LTC",
     "RNN",
     "Dropout",
     "ElementwiseLSTM",
     "Embedding",
+    "LeakyIntegrator",
     "Linear",
     "Network",
     "ReLU",
     "cell_layers",
+    "top_layer",
 ]

@@ -10,20 +10,27 @@ import numpy as np
 
 from fptt.errors import InputError
 from fptt.nets.adapters import adapter_parameters, checked_adapters, matched_adapters, parameters_of
+from fptt.nets.alif import ALIF
 from fptt.nets.dropout import Dropout
 from fptt.nets.elementwise_lstm import ElementwiseLSTM
 from fptt.nets.embedding import Embedding
 from fptt.nets.gru import GRU
 from fptt.nets.layer import Array, FeedForward, Layer, Parameter, Recurrent
+from fptt.nets.leaky import LeakyIntegrator
+from fptt.nets.lif import LIF
 from fptt.nets.linear import Linear
 from fptt.nets.lru import LRU
 from fptt.nets.lstm import LSTM
+from fptt.nets.ltc import LTC
 from fptt.nets.relu import ReLU
 from fptt.nets.rnn import RNN
 
 LAYERS: Mapping[str, type[Layer]] = {
     layer.__name__: layer
-    for layer in (LSTM, GRU, RNN, ElementwiseLSTM, LRU, Linear, ReLU, Dropout, Embedding)
+    for layer in (
+        *(LSTM, GRU, RNN, ElementwiseLSTM, LRU, LIF, ALIF, LTC, LeakyIntegrator),
+        *(Linear, ReLU, Dropout, Embedding),
+    )
 }
 
 

@@ -18,13 +18,21 @@ if TYPE_CHECKING:
     from fptt.torch.imported import Imported as Imported
     from fptt.torch.reading import from_module as from_module
     from fptt.torch.reading import read_module as read_module
+    from fptt.torch.spiking import ALIF as ALIF
+    from fptt.torch.spiking import LIF as LIF
+    from fptt.torch.spiking import LTC as LTC
+    from fptt.torch.spiking import LeakyIntegrator as LeakyIntegrator
     from fptt.torch.statedict import from_state_dict as from_state_dict
     from fptt.torch.writing import Stack as Stack
     from fptt.torch.writing import to_module as to_module
 
 #: public name -> the module of this package that defines it
 _NAMES = {
+    "ALIF": "spiking",
     "Imported": "imported",
+    "LIF": "spiking",
+    "LTC": "spiking",
+    "LeakyIntegrator": "spiking",
     "Stack": "writing",
     "from_module": "reading",
     "from_state_dict": "statedict",
