@@ -58,6 +58,9 @@ $(VENV)/.installed: pyproject.toml
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(call install,[test])
+# by itself: the tests need none of what it asks for besides loguru, and torchvision and torchaudio
+# would bring gigabytes
+	$(PIP_INSTALL) --no-deps spikingjelly==2.0.0
 	touch $@
 
 # Cross compilers and emulators for the tests of firmware, a browser for those of pages. What cannot

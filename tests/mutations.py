@@ -1864,6 +1864,163 @@ mutation(
 )
 
 
+# -- fptt.torch: training ------------------------------------------------------------------------
+
+TORCH = "torch/optimizer.py"
+EQUATIONS = "test_torch_optimizer.py::test_any_optimizer[SGD-"
+IN_TORCH = "test_torch_trajectories.py::test_"
+PARTS = "test_torch_parts.py::test_"
+SPIKING = "test_torch_spiking.py::test_"
+mutation(
+    "torch: lambda is added to d",
+    (TORCH, "lambdas, alpha=-sign * weight", "lambdas, alpha=sign * weight"),
+    tests=EQUATIONS + "code]",
+)
+mutation(
+    "torch: paper mode has the whole lambda in d",
+    (TORCH, "lambdas, alpha=-sign * weight", "lambdas, alpha=-sign"),
+    tests=EQUATIONS + "paper]",
+)
+mutation(
+    "torch: lambda is not halved in paper mode",
+    (TORCH, "                if weight != 1:", "                if False:"),
+    tests=EQUATIONS + "paper]",
+)
+mutation(
+    "torch: m takes the old lambda",
+    (
+        TORCH,
+        "                torch._foreach_mul_(means, 1 - beta)\n",
+        "                torch._foreach_add_(lambdas, difference, alpha=alpha)\n"
+        "                torch._foreach_mul_(means, 1 - beta)\n",
+    ),
+    (TORCH, "alpha=-alpha)\n                del difference", "alpha=-alpha)"),
+    tests=EQUATIONS + "code]",
+)
+mutation(
+    "torch: m shares the memory of theta",
+    (TORCH, "p.detach().clone()\n        return (", "p.detach()\n        return ("),
+    tests=EQUATIONS + "code]",
+)
+mutation(
+    "torch: g is clipped, not d",
+    (
+        TORCH,
+        "        groups = [self._moving",
+        "        if self.clip is not None:\n"
+        '            clip_grad_norm_(self.param_groups[0]["params"], self.clip)\n'
+        "        groups = [self._moving",
+    ),
+    (
+        TORCH,
+        "        if self.clip is not None:\n            clip_grad_norm_([p",
+        "        if 0:\n            ([p",
+    ),
+    tests=IN_TORCH + "the_norm_of_d_is_clipped[SGD-code]",
+)
+mutation(
+    "torch: R(t) pulls the wrong way where the optimizer maximizes",
+    (TORCH, 'sign = -1.0 if group.get("maximize") else 1.0', "sign = 1.0"),
+    tests="test_torch_optimizer.py::test_maximize_is_the_mirror_image",
+)
+mutation(
+    "torch: the groups are not shared after loading",
+    (
+        TORCH,
+        "        self.param_groups = inner.param_groups\n        return inner",
+        "        return inner",
+    ),
+    tests="test_torch_optimizer.py::test_a_scheduler_goes_on_after_loading",
+)
+mutation(
+    "torch: theta does not come back from averaged()",
+    (TORCH, "                    p.copy_(theta)", "                    pass"),
+    tests="test_torch_optimizer.py::test_averaged",
+)
+mutation(
+    "torch: an epoch ends without the mean",
+    (
+        TORCH,
+        '            if average:\n                p.copy_(state["mean"])',
+        "            if 0:\n                pass",
+    ),
+    tests=IN_TORCH + "end_of_epoch[average-zero]",
+)
+mutation(
+    "torch: the state is not detached",
+    ("torch/passage.py", "        self._state = detached(self._state)\n", ""),
+    tests=PARTS + "states[tuple]",
+)
+mutation(
+    "torch: the state starts anew in every part",
+    (
+        "torch/passage.py",
+        "result = self._runner(part, self._state)",
+        "result = self._runner(part, None)",
+    ),
+    tests=PARTS + "states[tuple]",
+)
+mutation(
+    "torch: parts of equal length, the tail dropped",
+    ("torch/cutting.py", "[number * total // parts for", "[number * (total // parts) for"),
+    tests=IN_TORCH + "optimizers_and_modes[SGD-code]",
+)
+mutation(
+    "torch: a sample's last step is the part's",
+    (
+        "torch/targets.py",
+        "ends = [min(self.lengths[row], high) - 1 - low for",
+        "ends = [high - 1 - low for",
+    ),
+    tests=IN_TORCH + "unequal_lengths[last]",
+)
+mutation(
+    "torch: b is that of the part where lengths differ",
+    ("torch/targets.py", "        if self.shorter:\n", "        if False:\n"),
+    tests=IN_TORCH + "unequal_lengths[auxiliary]",
+)
+mutation(
+    "torch: NaN behind a sequence's end is fed in",
+    ("torch/passage.py", "        if min(self.lengths) < high:\n", "        if False:\n"),
+    tests=IN_TORCH + "unequal_lengths[last]",
+)
+mutation(
+    "torch: Q learns before the loss",
+    (
+        "torch/losses.py",
+        "        soft = (1 - b)",
+        "        self._learn(q, log_p.detach().exp(), hit, valid & (b == 1))\n"
+        "        soft = (1 - b)",
+    ),
+    tests="test_torch_losses.py::test_equal_to_the_reference[0.7-False]",
+)
+mutation(
+    "torch: Q weighs all rows of a class the same",
+    ("torch/losses.py", "(1 - self.rate) ** after", "(1 - self.rate) ** 0"),
+    tests="test_torch_losses.py::test_equal_to_the_reference[0.7-False]",
+)
+mutation(
+    "torch: Q learns from rows that go on",
+    ("torch/losses.py", "valid & (b == 1)", "valid"),
+    tests="test_torch_losses.py::test_equal_to_the_reference[0.7-False]",
+)
+mutation(
+    "torch: snnTorch's neurons are not reset",
+    (
+        "torch/spiking_libraries.py",
+        "        write({k: v.new_zeros(0) for k, v in read().items() if isinstance(v, Tensor)})\n",
+        "",
+    ),
+    ("torch/spiking_libraries.py", "            module.reset_mem()", "            pass"),
+    tests=SPIKING + "training_equals_the_librarys_own_way[snntorch-Leaky]",
+)
+mutation(
+    "torch: SpikingJelly's neurons are not reset",
+    ("torch/spiking_libraries.py", "write, module.reset, lambda", "write, lambda: None, lambda"),
+    tests=SPIKING + "the_state_goes_on_and_comes_back[spikingjelly-LIFNode]",
+)
+
+
 def run_tests(copy: Path, tests: tuple[str, ...], output: Path) -> int:
     """Runs tests on a copy of src in a forked child; returns pytest's exit code."""
     child = os.fork()

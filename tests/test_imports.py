@@ -39,6 +39,8 @@ ONLY = {
     "bokeh": {"report"},
     "dask": {"experiments"},
     "distributed": {"experiments"},
+    "snntorch": set(),
+    "spikingjelly": set(),
 }
 #: modules that hand over to fptt.torch, late
 TORCH_DOORS = {"experiments.execute", "cli_torch"}

@@ -39,7 +39,8 @@ def test_the_quick_version_of_a_table(name, capsys, tmp_path):
     assert {row["metric"] for row in rows} == {TABLES[name].metric}
     for row in rows:
         assert row["epochs"][-1][row["metric"]] is not None
-        assert row["arena_bytes"] > 0
+        # of PyTorch nobody knows it beforehand
+        assert row["configuration"]["engine"] == "torch" or row["arena_bytes"] > 0
     # again: nothing is left to do, and the table is the same
     assert cli.main(quick) == 0
     shown = capsys.readouterr().out

@@ -15,7 +15,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fptt.torch.cutting import Parts as Parts
+    from fptt.torch.cutting import parts as parts
+    from fptt.torch.cutting import predict as predict
     from fptt.torch.imported import Imported as Imported
+    from fptt.torch.losses import AuxiliaryLoss as AuxiliaryLoss
+    from fptt.torch.optimizer import FPTT as FPTT
+    from fptt.torch.passage import PartsState as PartsState
     from fptt.torch.reading import from_module as from_module
     from fptt.torch.reading import read_module as read_module
     from fptt.torch.spiking import ALIF as ALIF
@@ -23,19 +29,27 @@ if TYPE_CHECKING:
     from fptt.torch.spiking import LTC as LTC
     from fptt.torch.spiking import LeakyIntegrator as LeakyIntegrator
     from fptt.torch.statedict import from_state_dict as from_state_dict
+    from fptt.torch.stateful import Stateful as Stateful
     from fptt.torch.writing import Stack as Stack
     from fptt.torch.writing import to_module as to_module
 
 #: public name -> the module of this package that defines it
 _NAMES = {
     "ALIF": "spiking",
+    "AuxiliaryLoss": "losses",
+    "FPTT": "optimizer",
     "Imported": "imported",
     "LIF": "spiking",
     "LTC": "spiking",
     "LeakyIntegrator": "spiking",
+    "Parts": "cutting",
+    "PartsState": "passage",
     "Stack": "writing",
+    "Stateful": "stateful",
     "from_module": "reading",
     "from_state_dict": "statedict",
+    "parts": "cutting",
+    "predict": "cutting",
     "read_module": "reading",
     "to_module": "writing",
 }
