@@ -1273,7 +1273,7 @@ for cell in ("LRU", "ElementwiseLSTM"):
     )
 mutation(
     "back ends: the engine is chosen where it has no kernels",
-    ("backends.py", " or without_kernel(program):", ":"),
+    ("backends.py", " or program.without_kernel else", " else"),
     tests=OF_CELLS + "test_the_reference_runs_them_by_default_and_says_why",
 )
 mutation(
@@ -2018,6 +2018,203 @@ mutation(
     "torch: SpikingJelly's neurons are not reset",
     ("torch/spiking_libraries.py", "write, module.reset, lambda", "write, lambda: None, lambda"),
     tests=SPIKING + "the_state_goes_on_and_comes_back[spikingjelly-LIFNode]",
+)
+
+# --- gradient sources that go forwards in time ----------
+
+TRACES, TRACING, LAYER = "program/opset/traces.py", "program/tracing.py", "nets/layer.py"
+EPROP, FORWARD, RUNNING = "program/opset/eprop.py", "test_sources.py::", "test_sources_running.py::"
+
+
+def rtrl(body="LSTM-LSTM-Linear", objective="last-cross_entropy"):
+    return f"{FORWARD}test_rtrl_summed_over_the_parts_is_full_bptt[{objective}-{body}]"
+
+
+def local(source, body="LSTM-LSTM-Linear", objective="last-cross_entropy"):
+    test = "test_local_sources_are_autograd_with_the_other_paths_cut"
+    return f"{FORWARD}{test}[{objective}-{source}-{body}]"
+
+
+mutation(
+    "RTRL: no recurrent term, own parameters",
+    (TRACES, "_seeded(multiply_add(v, j), seed)", "_seeded(0 * multiply_add(v, j), seed)"),
+    tests=rtrl(),
+)
+mutation(
+    "RTRL: no recurrent term, parameters below",
+    (TRACES, "multiply_add(v, j, multiply_add(w, jx))", "multiply_add(w, jx)"),
+    tests=rtrl(),
+)
+mutation(
+    "RTRL: nothing comes from the layer below",
+    (TRACES, "multiply_add(v, j, multiply_add(w, jx))", "multiply_add(v, j)"),
+    tests=rtrl("GRU-RNN-Linear", "auxiliary-cross_entropy"),
+)
+mutation(
+    "RTRL: c forgets at once",
+    (TRACES, "jc = f[:, :, None] * jc + d_i", "jc = d_i"),
+    tests=rtrl(),
+)
+mutation(
+    "RTRL: gate o forgotten",
+    (TRACES, "return d_o + (o * (1", "return (o * (1"),
+    tests=rtrl(),
+)
+mutation(
+    "RTRL: gates i and g swapped",
+    (TRACES, "by_sum = (\n        g * (i * (1 - i)),", "by_sum = (\n        i * (1 - g * g),"),
+    tests=rtrl(),
+)
+mutation(
+    "RTRL: GRU without the way through z",
+    (TRACES, "        + z[:, :, None] * j\n", ""),
+    tests=rtrl("GRU-RNN-Linear"),
+)
+mutation(
+    "RTRL: GRU's biases change sides",
+    ("nets/gru.py", 'recurrent=own in ("weight_hh", "bias_hh")', 'recurrent=own == "weight_hh"'),
+    tests=rtrl("GRU-RNN-Linear"),
+)
+mutation(
+    "RTRL: a rectifier lets everything through",
+    (TRACES, "np.where((y > 0)[:, :, None], j, np.zeros_like(j))", "j"),
+    tests=rtrl("Embedding-LSTM-ReLU-GRU-Linear"),
+)
+mutation(
+    "RTRL: dropout lets everything through",
+    (TRACES, "np.where(keep[:, :, None], j * (1 / (1 - p)), np.zeros_like(j))", "j"),
+    tests=FORWARD + "test_rtrl_with_dropout_inside_the_body[last]",
+)
+mutation(
+    "RTRL: a rectifier writes on the traces of the layer below",
+    (LAYER, 'below if below.buffer.role == "scratch" else', "below if below else"),
+    tests=rtrl("Embedding-LSTM-ReLU-GRU-Linear"),
+)
+mutation(
+    "traces: h of this step in the place of the one before",
+    (
+        "nets/tracing.py",
+        'return {"weight_ih": x, "weight_hh": self.before(e)[0]}',
+        'return {"weight_ih": x, "weight_hh": self.state(e)[0].at(0)}',
+    ),
+    tests=(rtrl(), local("eprop")),
+)
+mutation(
+    "traces: rows that ended do not wait",
+    (
+        "reference/interpreter.py",
+        "rows = frame.rows[0 if t is None else t]",
+        "rows = frame.rows[0]",
+    ),
+    tests=rtrl(),
+)
+mutation(
+    "traces: they do not start with the state",
+    ("program/builder.py", "        yield from self.traces\n", ""),
+    tests=RUNNING + "test_what_ends_a_state_ends_its_traces[eprop]",
+)
+mutation(
+    "traces: they stay where they were when a batch is sorted",
+    (
+        "training/carry.py",
+        "    for values in state.values():",
+        '    for values in [v for n, v in state.items() if n[:5] != "trace"]:',
+    ),
+    tests=FORWARD + "test_rtrl_through_carried_state_is_bptt_over_both_sequences",
+)
+mutation(
+    "traces: they come back after an explosion",
+    ("training/parts.py", "if isinstance(error, NumericalError):", "if False:"),
+    tests=RUNNING + "test_what_ends_a_state_ends_its_traces[rtrl]",
+)
+mutation(
+    "traces: in the type of the parameters",
+    (
+        "program/layout.py",
+        "            Role.RULE_STATE,\n            dtype=builder.control_dtype,\n",
+        "            Role.RULE_STATE,\n",
+    ),
+    tests=RUNNING + "test_traces_are_never_below_float32",
+)
+mutation(
+    "e-prop: f forgotten",
+    (EPROP, "np.concatenate((f, f, f), axis=1)[:, :, None] * eps + now", "eps + now"),
+    tests=local("eprop"),
+)
+mutation(
+    "e-prop: gate o forgotten",
+    (EPROP, "np.concatenate((kept, now))", "np.concatenate((kept, 0 * now))"),
+    tests=local("eprop"),
+)
+mutation(
+    "e-prop: gate o remembers c's way out",
+    (EPROP, "through_c = d * (o * (1 - tanh_c * tanh_c))", "through_c = d * o"),
+    tests=local("eprop"),
+)
+mutation(
+    "e-prop is OSTL",
+    ("rules/sources/eprop.py", 'name: ClassVar[str] = "eprop"', 'name: ClassVar[str] = "ostl"'),
+    tests=local("eprop"),
+)
+mutation(
+    "OSTL: the signal comes through other gates",
+    (
+        "nets/gru.py",
+        "by_input = gates.cols(0, 3 * self.hidden)",
+        "by_input = gates.cols(self.hidden, 4 * self.hidden)",
+    ),
+    tests=local("ostl", "RNN-GRU"),
+)
+mutation(
+    "OSTL: the signal remembers the step after",
+    ("nets/lstm.py", '        e.emit("fill", [], [dc], value=0.0)\n', ""),
+    # the verifier's rule "initialised" finds it first
+    ("program/verify.py", "if ref.buffer.name not in written:", "if False:"),
+    tests=local("ostl", objective="every_step-cross_entropy"),
+)
+mutation(
+    "a loss at every step: sums go on from the part before",
+    ("reference/interpreter.py", "if op.first_only and t > 0:", "if op.first_only and t >= 0:"),
+    tests=local("eprop", objective="every_step-mse"),
+)
+mutation(
+    "a loss at every step: sums begin at every step",
+    ("reference/interpreter.py", "if op.first_only and t > 0:", "if False:"),
+    tests=local("eprop", objective="every_step-mse"),
+)
+mutation(
+    "a loss at every step: gradients are sums",
+    (TRACING, "for gradient in self.gradients.values():", "for gradient in ():"),
+    tests=local("eprop", objective="every_step-mse"),
+)
+mutation(
+    "a loss at every step: the target of a stream is that of its part's end",
+    ("training/stream.py", "write_step(t, x, targets)", "write_step(t, x, self._targets[0])"),
+    tests=RUNNING + "test_a_stream_learns_with_the_bits_of_a_batch[every_step-eprop]",
+)
+mutation(
+    "a snapshot takes a count for a label",
+    (
+        "storage/fitness.py",
+        'if buffer.dtype == "int32" and buffer.role in (Role.INPUT, Role.TARGET):',
+        'if buffer.dtype == "int32":',
+    ),
+    tests=RUNNING + "test_a_snapshot_inside_a_part_goes_on_with_the_same_bits[every_step-eprop]",
+)
+mutation(
+    "forward-mode sources keep what they do not need",
+    (TRACING, "if name in used}", "}"),
+    tests=RUNNING + "test_what_no_source_needs_takes_no_memory",
+)
+mutation(
+    "work: what is done at the first step counts at all",
+    ("program/count.py", "yield op, frame.rows[0], 1\n", "yield op, frame.rows[0], frame.steps\n"),
+    tests="test_count.py::test_counts_of_chosen_programs",
+)
+mutation(
+    "work: seeds of a tangent forgotten",
+    (TRACES, "Work(mul=macs, add=macs + seeds)", "Work(mul=macs, add=macs)"),
+    tests="test_count.py::test_counts_of_chosen_programs",
 )
 
 

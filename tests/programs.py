@@ -11,7 +11,7 @@ Everything is small (T <= 6, widths <= 5), so that a test may look at every byte
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,6 +139,14 @@ OPTIMIZERS = (fptt.SGD(lr=0.05), fptt.SGD(lr=0.05, momentum=0.9), fptt.Adam(lr=0
 LOSSES = ("last", "every_step", fptt.Auxiliary(rate=0.3), fptt.Auxiliary(rate=0.3, per_part=True))
 
 
+def served(net: fptt.Network) -> list[str]:
+    """The forward-mode gradient sources that every layer of a network serves."""
+    recurrent = [layer for layer in net.layers if layer.recurrent]
+    if net.adapters or not recurrent:
+        return []
+    return sorted(frozenset.intersection(*(layer.sources for layer in recurrent)))
+
+
 @st.composite
 def cases(
     draw,
@@ -149,6 +157,7 @@ def cases(
     optimizer=None,
     engine: bool = False,
     spikes: bool = True,
+    sources: bool = False,
 ) -> Case:
     """A program and data.
 
@@ -158,15 +167,22 @@ def cases(
         rule, optimizer: these instead of any.
         engine: only layers that the engine runs.
         spikes: also layers whose gradient is no slope of their output.
+        sources: gradient sources besides BPTT, too, where the network serves them.
     """
     net = draw(networks(engine=engine, spikes=spikes))
     steps, batch = draw(st.integers(1, 6)), draw(st.integers(1, 4))
+    rule = rule or draw(rules(steps))
+    recompute = draw(st.booleans())
+    if sources and (source := draw(st.sampled_from(["bptt", *served(net)]))) != "bptt":
+        recompute = False
+        rule = fptt.TBPTT(state=rule.state) if isinstance(rule, fptt.BPTT) else rule
+        rule = replace(rule, source=source)
     loss = draw(st.sampled_from(LOSSES))
     criteria = ("cross_entropy",) if isinstance(loss, fptt.Auxiliary) else ("cross_entropy", "mse")
     names = [name for name in net.parameters if name not in net.adapters]
     program = fptt.build(
         net,
-        rule or draw(rules(steps)),
+        rule,
         optimizer or draw(st.sampled_from(OPTIMIZERS)),
         steps=steps,
         batch=batch,
@@ -177,7 +193,7 @@ def cases(
         clip=draw(st.sampled_from((None, 0.1, 10.0))),
         train=draw(st.just(["*"]) | st.lists(st.sampled_from(names), min_size=1, unique=True)),
         keep_gradients=draw(st.booleans()),
-        recompute=draw(st.booleans()),
+        recompute=recompute,
     )
     rows = draw(st.integers(1, batch))
     given_steps = draw(st.just(steps) | st.integers(1, steps))

@@ -736,6 +736,28 @@ def test_plan_of_several_rules(fptt_json):
     assert [row["memory_bytes"]["rule_state"] for row in rows[:3]] == [0] * 3
 
 
+def test_plan_of_several_sources(fptt_json):
+    rows = fptt_json(
+        "plan", "--rule", "tbptt", "--source", "bptt,ostl,eprop", "--parts", 2, "--hidden", 8
+    )
+    assert [(row["source"], row["parts"]) for row in rows] == [
+        *[("bptt", 2), ("ostl", 2), ("eprop", 2)]
+    ]
+    state = [row["memory_bytes"]["rule_state"] for row in rows]
+    assert state[0] == 0 < state[2] < state[1]
+
+
+def test_training_forwards_in_time(fptt_cli, refused, good):
+    source = ["--source", "eprop"]
+    _, notes = fptt_cli("train", "--data", good, *SMALL, *source)
+    assert "gradients by eprop" in notes and "NumPy reference" in notes
+    refused(
+        "build: layer 0 is a GRU, which has no e-prop; choose a source that it serves "
+        '("bptt", "ostl", "rtrl"), or train only layers above it',
+        *["train", "--data", good, *SMALL, *source, "--cell", "gru"],
+    )
+
+
 def test_checkpoints_that_cannot_be_resumed(fptt_cli, refused, good, bad, tmp_path):
     checkpoint = tmp_path / "run.ckpt"
     fptt_cli("train", "--data", good, *SMALL, "--checkpoint", checkpoint)

@@ -51,7 +51,7 @@ def check_counts(program, x, y, lengths):
 
 
 @settings(max_examples=examples(60))
-@given(cases(labelled=True))
+@given(cases(labelled=True, sources=True))
 def test_counts_of_drawn_programs(case):
     check_counts(case.program, case.x, case.y, case.lengths)
 
@@ -113,6 +113,36 @@ CHOSEN = {
         fptt.TBPTT(parts=2),
         SGD(lr=0.1),
         dict(recompute=True, loss="every_step"),
+    ),
+    "LSTM-Linear-LSTM, RTRL": (
+        [LSTM(2, 3), Linear(3, 2), LSTM(2, 2), Linear(2, 3)],
+        FPTT(parts=3, source="rtrl"),
+        SGD(lr=0.1),
+        {},
+    ),
+    "Embedding-Dropout-GRU-ReLU-RNN, RTRL, every step": (
+        [fptt.Embedding(4, 2), fptt.Dropout(0.5), GRU(2, 3), fptt.ReLU(), RNN(3, 2)],
+        fptt.TBPTT(parts=2, source="rtrl"),
+        Adam(),
+        dict(loss="every_step"),
+    ),
+    "GRU-RNN, OSTL, every step, mse": (
+        [GRU(2, 3), RNN(3, 2)],
+        fptt.TBPTT(parts=2, source="ostl", state="carry"),
+        SGD(lr=0.1),
+        dict(loss="every_step", criterion="mse"),
+    ),
+    "LSTM-LSTM-Linear, e-prop": (
+        [LSTM(2, 3), LSTM(3, 2), Linear(2, 3)],
+        FPTT(parts=3, source="eprop"),
+        SGD(lr=0.1),
+        dict(clip=1.0),
+    ),
+    "LSTM-Linear, e-prop, every step": (
+        [LSTM(2, 3), Linear(3, 4)],
+        FPTT(parts=2, source="eprop"),
+        SGD(lr=0.1),
+        dict(loss="every_step"),
     ),
     "frozen body": ([LSTM(3, 5), Linear(5, 4)], FPTT(parts=3), SGD(), dict(train=["1.*"])),
 }

@@ -74,6 +74,26 @@ def recompute_adapters():
     )
 
 
+def rtrl():
+    net = fptt.Network([fptt.LSTM(2, 3), fptt.Linear(3, 2), fptt.RNN(2, 4), fptt.Linear(4, 2)])
+    rule = fptt.FPTT(parts=3, source="rtrl")
+    return fptt.build(net, rule, fptt.SGD(lr=0.01), steps=7, batch=2, train=["*.weight_ih", "2.*"])
+
+
+def ostl_every_step():
+    net = fptt.Network([fptt.GRU(2, 3), fptt.RNN(3, 4), fptt.Linear(4, 2)])
+    rule = fptt.TBPTT(parts=3, source="ostl", state="carry")
+    return fptt.build(
+        net, rule, fptt.SGD(lr=0.01), steps=7, batch=2, loss="every_step", criterion="mse"
+    )
+
+
+def eprop_every_step():
+    net = fptt.Network([fptt.LSTM(3, 5), fptt.Linear(5, 4)])
+    rule = fptt.FPTT(parts=3, source="eprop")
+    return fptt.build(net, rule, fptt.SGD(lr=0.01), steps=7, batch=2, loss="every_step")
+
+
 PROGRAMS = [
     lstm_fptt,
     stack_tbptt_adam_clip,
@@ -81,6 +101,9 @@ PROGRAMS = [
     frozen_body,
     dropout_auxiliary_clip,
     recompute_adapters,
+    rtrl,
+    ostl_every_step,
+    eprop_every_step,
 ]
 
 

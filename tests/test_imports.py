@@ -31,7 +31,7 @@ MAY = {
     "storage": {"errors", "checks", "nets", "program", "rules", "trainer"},
 }
 #: modules of `program` that know networks and rules
-BUILDERS = {"program.build", "program.builder", "program.training"}
+BUILDERS = {"program.build", "program.builder", "program.tracing", "program.training"}
 #: package -> the parts of fptt that may import it
 ONLY = {
     "torch": {"torch", "bench"},

@@ -31,6 +31,20 @@ REFERENCE_ONLY = {
     "lru_backward",
     "lru_decay_gradient",
     "lru_phase_gradient",
+    "affine_tangent",
+    "average",
+    "cross_entropy_sum",
+    "dropout_tangent",
+    "embedding_tangent",
+    "gru_tangent",
+    "lstm_eprop_gradient",
+    "lstm_eprop_trace",
+    "lstm_tangent",
+    "relu_tangent",
+    "rnn_tangent",
+    "squared_error_sum",
+    "tangent_gradient",
+    "weight_tangent",
     *(kind for kind in table() if spec(kind).formula.__module__.endswith(".spiking")),
 }
 #: a product joined with the update along it -> what its name says instead of "update"
@@ -39,6 +53,7 @@ MERGED = {
     for rule in ("", "fptt_")
     for product in ("weight", "bias")
 }
+
 
 # --- the table itself ----------
 
@@ -85,7 +100,7 @@ def test_the_formula_takes_what_the_signature_says(kind):
 def test_work_falls_into_known_classes(kind):
     """Of a small operation with every optional operand, and with none."""
     entry, case = spec(kind), CASES[kind]()
-    sizes = dict.fromkeys("nhikowevcrtu", 3) | {"ended": 2, "size": 6}
+    sizes = dict.fromkeys("nhikowevcrtup", 3) | {"ended": 2, "size": 6}
     required = {o.name for o in (*entry.inputs, *entry.outputs) if not o.optional}
     every = {o.name for o in (*entry.inputs, *entry.outputs)}
     for given in (required, every):
@@ -134,6 +149,19 @@ def some_programs():
                         criterion=criterion,
                         clip=1.0,
                     )
+    for cell, source in [
+        *((c, s) for c in CELLS.values() for s in ("rtrl", "ostl")),
+        (fptt.LSTM, "eprop"),
+    ]:
+        net = [fptt.Embedding(5, 3), cell(3, 4), fptt.Dropout(0.1), fptt.ReLU(), fptt.Linear(4, 3)]
+        for criterion in ("cross_entropy", "mse"):
+            yield fptt.build(
+                fptt.Network([*net, cell(3, 2)]),
+                fptt.FPTT(parts=2, source=source),
+                steps=4,
+                loss="every_step",
+                criterion=criterion,
+            )
     for clip in (None, 1.0):
         for rule in (fptt.TBPTT(parts=2), fptt.FPTT(parts=2)):
             yield fptt.build(
@@ -1200,6 +1228,311 @@ class adam_correction(Numbers):
 
     def check(self, operands, attrs, results):
         close(results[0], 1 - np.array([0.9, 0.999]) ** 7, 1e-13)
+
+
+class CellTangent(Numbers):
+    """d state / d theta by central differences, where state and input depend on theta, too."""
+
+    h, i, p = 2, 3, 4
+    gates, parts = 1, 1
+    tolerance = 5e-6  # sums of products of products
+
+    def calls(self):
+        h, i, rows = self.h, self.i, self.gates * self.h
+        self.w, self.v = self.normal(rows, i), self.normal(rows, h)
+        self.b = [self.normal(rows) for _ in range(2)]
+        self.x, self.state = self.normal(3, i), [self.normal(3, h) for _ in range(self.parts)]
+        calls = []
+        for attrs in self.attributes():
+            for seed in self.seeds(attrs):
+                size = rows * (1 if seed is None else seed.shape[1])
+                tangents = [self.normal(3, h, size) for _ in range(self.parts)]
+                calls.append(([*self.kept(), *tangents, seed, None, None], attrs))
+            tangents = [self.normal(3, h, self.p) for _ in range(self.parts)]
+            below = self.normal(3, i, self.p)
+            calls.append(([*self.kept(), *tangents, None, self.w, below], attrs))
+        return calls
+
+    def seeds(self, attrs):
+        """What the layer's own parameters were multiplied with; None is the bias."""
+        return self.x, self.state[0], None
+
+    def check(self, operands, attrs, results):
+        *_, seed, _, below = operands
+        tangents = operands[-3 - self.parts : -3]
+        step = 1e-6
+        for q in range(tangents[0].shape[2]):
+            after = []
+            for by in (step, -step):
+                w, v, x, b = self.w.copy(), self.v.copy(), self.x, [one.copy() for one in self.b]
+                if below is not None:
+                    x = x + by * below[:, :, q]
+                elif seed is None:
+                    b[bool(attrs.get("recurrent"))][q] += by
+                else:
+                    (w if seed.shape[1] == self.i else v).flat[q] += by
+                state = [s + by * j[:, :, q] for s, j in zip(self.state, tangents, strict=True)]
+                after.append(self.step(w, v, b, x, state))
+            for found, high, low in zip(results, *after, strict=True):
+                close(found[:, :, q], (high - low) / (2 * step), 1e-7)
+
+
+@case
+class rnn_tangent(CellTangent):
+    def kept(self):
+        return [*self.step(self.w, self.v, self.b, self.x, self.state), self.v]
+
+    def step(self, w, v, b, x, state):
+        return [np.tanh(x @ w.T + state[0] @ v.T + b[0])]
+
+
+@case
+class lstm_tangent(CellTangent):
+    gates, parts = 4, 2
+
+    def kept(self):
+        gates, c, _ = self.forward(self.w, self.v, self.b, self.x, self.state)
+        return [gates, self.state[1], c, self.v]
+
+    def forward(self, w, v, b, x, state):
+        return spec("lstm_forward").formula(x @ w.T + state[0] @ v.T + b[0], state[1])
+
+    def step(self, *where):
+        _, c, h = self.forward(*where)
+        return [h, c]
+
+
+@case
+class gru_tangent(CellTangent):
+    gates = 3
+
+    def attributes(self, every=True):
+        return [dict(recurrent=recurrent) for recurrent in (True, False)]
+
+    def seeds(self, attrs):
+        return self.state[0] if attrs["recurrent"] else self.x, None
+
+    def kept(self):
+        gates, _ = self.forward(self.w, self.v, self.b, self.x, self.state)
+        return [gates, self.state[0], self.v]
+
+    def forward(self, w, v, b, x, state):
+        by_input, by_state = x @ w.T + b[0], state[0] @ v.T + b[1]
+        rz, n, q = by_input[:, :4] + by_state[:, :4], by_input[:, 4:], by_state[:, 4:]
+        return spec("gru_forward").formula(np.hstack([rz, n, q]), state[0])
+
+    def step(self, *where):
+        return [self.forward(*where)[1]]
+
+
+@case
+class affine_tangent(Numbers):
+    def operands(self):
+        return [self.normal(4, 3), self.normal(2, 3, 5)]
+
+    def check(self, operands, attrs, results):
+        w, jx = operands
+        for n in range(2):
+            close(
+                results[0][n], np.array([[w[o] @ jx[n, :, q] for q in range(5)] for o in range(4)])
+            )
+
+
+@case
+class weight_tangent(Numbers):
+    def attributes(self, every=True):
+        return [dict(shape=(2, 3, 12 if every else 3))]
+
+    def calls(self):
+        return [
+            ([self.normal(2, 4)], dict(shape=(2, 3, 12))),
+            ([None], dict(shape=(2, 3, 3))),
+        ]
+
+    def check(self, operands, attrs, results):
+        x = np.ones((2, 1)) if operands[0] is None else operands[0]
+        for n in range(2):
+            for output in range(3):
+                wanted = np.zeros((3, x.shape[1]))  # d (w x)_output / d w
+                wanted[output] = x[n]
+                assert np.array_equal(results[0][n, output], wanted.reshape(-1))
+
+
+@case
+class embedding_tangent(Numbers):
+    tolerance = 0.0
+
+    def attributes(self, every=True):
+        return [dict(shape=(4, 3, 15))]
+
+    def operands(self):
+        return [np.array([4, 0, 4, 2])]
+
+    def check(self, operands, attrs, results):
+        for n, token in enumerate(operands[0]):
+            for width in range(3):
+                wanted = np.zeros((5, 3))
+                wanted[token, width] = 1
+                assert np.array_equal(results[0][n, width], wanted.reshape(-1))
+
+
+@case
+class relu_tangent(Numbers):
+    tolerance = 1e-7  # one rounding, of the operand
+
+    def operands(self):
+        return [np.maximum(self.normal(4, 5), 0), self.normal(4, 5, 3)]
+
+    def check(self, operands, attrs, results):
+        y, j = operands
+        for q in range(3):
+            assert np.array_equal(
+                results[0][:, :, q], spec("relu_gradient").formula(y, j[:, :, q], None)
+            )
+
+
+@case
+class dropout_tangent(Numbers):
+    def operands(self):
+        return [self.normal(4, 6, 3), np.array([3, 9], np.uint32)]
+
+    def attributes(self, every=True):
+        return dropout.attributes(self)
+
+    def check(self, operands, attrs, results):
+        j, random = operands
+        for q in range(3):
+            wanted = spec("dropout").formula(j[:, :, q].copy(), random, None, **attrs)
+            assert np.array_equal(results[0][:, :, q], wanted)
+
+
+@case
+class tangent_gradient(Numbers):
+    tolerance = 5e-6  # a sum over rows and values
+
+    def attributes(self, every=True):
+        return [dict(shape=(4, 3))]
+
+    def calls(self):
+        return [
+            ([self.normal(3, 2), self.normal(3, 2, 12), start], attrs)
+            for attrs in self.attributes()
+            for start in (None, self.normal(4, 3))
+        ]
+
+    def check(self, operands, attrs, results):
+        d, j, start = operands
+        wanted = sum(d[n, h] * j[n, h] for n in range(3) for h in range(2)).reshape(4, 3)
+        close(results[0], wanted + (0 if start is None else start), 1e-13)
+
+
+def eprop_case(rng):
+    """Sums a, c before, what theta was multiplied with, and a trace: of LSTM cells (h = 2)."""
+    a, c_before, x, eps = (rng.normal(size=s) for s in ((3, 8), (3, 2), (3, 4), (3, 6, 4)))
+    gates, c, _ = spec("lstm_forward").formula(a, c_before)
+    return a, c_before, x, eps, gates, c
+
+
+@case
+class lstm_eprop_trace(Numbers):
+    def calls(self):
+        self.a, c_before, x, eps, gates, _ = eprop_case(self.rng)
+        return [
+            ([gates, c_before, x, eps], {}),
+            ([gates, c_before, None, eps[:, :, :1]], {}),
+        ]
+
+    def check(self, operands, attrs, results):
+        _, c_before, x, eps = operands
+        x = np.ones((3, 1)) if x is None else x
+        rows, cells, step = 3, 2, 1e-6
+        for n, k, j in np.ndindex(rows, 3 * cells, x.shape[1]):
+            # c where the weight of sum k and input j, and c before along its trace, move by `by`
+            c = []
+            for by in (step, -step):
+                a, before = self.a[n : n + 1].copy(), c_before[n : n + 1].copy()
+                a[0, k] += by * x[n, j]
+                before[0, k % cells] += by * eps[n, k, j]
+                c.append(spec("lstm_forward").formula(a, before)[1][0, k % cells])
+            assert abs(results[0][n, k, j] - (c[0] - c[1]) / (2 * step)) < 1e-7
+
+
+@case
+class lstm_eprop_gradient(Numbers):
+    tolerance = 5e-6  # a sum over rows
+
+    def attributes(self, every=True):
+        return [dict(shape=(8, 4))]
+
+    def calls(self):
+        self.a, self.c_before, x, eps, gates, c = eprop_case(self.rng)
+        d = self.normal(3, 2)
+        return [
+            ([gates, c, d, x, eps, start], dict(shape=(8, 4)))
+            for start in (None, self.normal(8, 4))
+        ] + [([gates, c, d, None, eps[:, :, :1], self.normal(8)], dict(shape=(8,)))]
+
+    def check(self, operands, attrs, results):
+        _, c, d, x, eps, start = operands
+        x, step = np.ones((3, 1)) if x is None else x, 1e-6
+        wanted = np.zeros((8, x.shape[1]))
+        o = self.a[:, 6:]
+        for n, k, j in np.ndindex(3, 8, x.shape[1]):
+            cell = k % 2
+
+            def h(by, n=n, k=k, j=j, cell=cell):
+                moved = by * (eps[n, k, j] if k < 6 else 0)
+                return sig(o[n, cell] + by * x[n, j] * (k >= 6)) * np.tanh(c[n, cell] + moved)
+
+            wanted[k, j] += d[n, cell] * (h(step) - h(-step)) / (2 * step)
+        wanted = wanted.reshape(attrs["shape"]) + (0 if start is None else start)
+        close(results[0], wanted, 1e-8)
+
+
+@case
+class cross_entropy_sum(Numbers):
+    def calls(self):
+        counted = np.array([4], np.int32)
+        return [
+            ([self.normal(4, 5), np.array(t, np.int32), self.normal(1), counted], {})
+            for t in ([0, 4, 2, 2], [1, -1, 0, -1], [-1] * 4)
+        ]
+
+    def check(self, operands, attrs, results):
+        logits, target, total, count = operands
+        labelled = np.count_nonzero(target >= 0)
+        d, mean = spec("cross_entropy").formula(logits, target)
+        close(results[0], d * labelled, 1e-13)
+        close(results[1], total + mean * labelled, 1e-13)
+        assert results[2] == count + labelled
+
+
+@case
+class squared_error_sum(Numbers):
+    def calls(self):
+        some, counted = self.normal(4, 5), np.array([10], np.int32)
+        some[[0, 2]] = np.nan
+        return [
+            ([self.normal(4, 5), t, self.normal(1), counted], {}) for t in (self.normal(4, 5), some)
+        ]
+
+    def check(self, operands, attrs, results):
+        y, target, total, count = operands
+        numbers = np.count_nonzero(~np.isnan(target))
+        d, mean = spec("squared_error").formula(y, target)
+        close(results[0], d * numbers, 1e-13)
+        close(results[1], total + mean * numbers, 1e-13)
+        assert results[2] == count + numbers
+
+
+@case
+class average(Numbers):
+    def calls(self):
+        return [([self.normal(3, 4), np.array([n], np.int32)], {}) for n in (0, 1, 7)]
+
+    def check(self, operands, attrs, results):
+        total, count = operands
+        close(results[0], total if count[0] == 0 else total / count[0], 1e-13)
 
 
 def as_tuple(results):

@@ -117,7 +117,7 @@ def test_plan_rows_are_plain_data():
     plain = row.as_json()
     assert json.loads(json.dumps(plain)) == plain
     assert set(plain) == {
-        *("rule", "parts", "part_steps", "recompute"),
+        *("rule", "source", "parts", "part_steps", "recompute"),
         *("memory_bytes", "arena_bytes", "total_bytes", "work"),
     }
 

@@ -40,7 +40,7 @@ def gaps(program):
 
 
 @settings(max_examples=examples(60))
-@given(cases())
+@given(cases(sources=True))
 def test_verify_passes_again_and_the_memory_table_adds_up(case):
     program = case.program
     verify(program)
@@ -71,7 +71,7 @@ def test_verify_passes_again_and_the_memory_table_adds_up(case):
 
 
 @settings(max_examples=examples(60))
-@given(cases())
+@given(cases(sources=True))
 def test_nothing_is_clobbered_and_the_peak_holds_the_largest_live_set(case):
     """See TracingInterpreter for what is checked at every executed operation."""
     memory = TracingInterpreter(case.program)
@@ -99,7 +99,7 @@ class LossWatcher(Interpreter):
 
 
 @settings(max_examples=examples(40))
-@given(cases())
+@given(cases(sources=True))
 def test_the_loss_outlives_the_part(case):
     """The driver may read it at any moment up to the end of `carry`."""
     memory = LossWatcher(case.program)
@@ -108,7 +108,7 @@ def test_the_loss_outlives_the_part(case):
 
 
 @settings(max_examples=examples(40))
-@given(cases())
+@given(cases(sources=True))
 def test_streams_clobber_nothing_either(case):
     """Streaming runs `readout` between the steps of `forward`."""
     trainer = case.trainer(TracingInterpreter(case.program))
@@ -124,7 +124,7 @@ def test_streams_clobber_nothing_either(case):
 
 
 @settings(max_examples=examples(40))
-@given(cases())
+@given(cases(sources=True))
 def test_memory_outside_the_plan_stays_untouched(case):
     """Canaries before and after the arena and in every gap between buffers."""
     program, margin = case.program, 64
@@ -169,7 +169,7 @@ class PoisonedInterpreter(Interpreter):
 
 @pytest.mark.parametrize("garbage", GARBAGE, ids=["NaN", "huge"])
 @settings(max_examples=examples(40))
-@given(case=cases())
+@given(case=cases(sources=True))
 def test_a_part_relies_on_nothing_that_does_not_persist(garbage, case):
     poisoned, plain = case.trainer(PoisonedInterpreter(case.program, garbage)), case.trainer()
     assert case.train(poisoned) == pytest.approx(case.train(plain), nan_ok=True, abs=0, rel=0)
@@ -217,7 +217,7 @@ def test_gradients_of_drawn_networks_are_central_differences(case, random):
 
 
 @settings(max_examples=examples(20))
-@given(cases())
+@given(cases(sources=True))
 def test_an_arena_of_one_byte_less_is_refused(case):
     needed = case.program.plan.arena_bytes
     Interpreter(case.program, arena=np.zeros(needed, np.uint8))

@@ -335,7 +335,14 @@ CHOICES = {
     "beta a": (make("FPTT", beta="a"), "FPTT: beta is 'a'; give a number with 0 < beta <= 1"),
     "mode": (make("FPTT", mode="x"), "FPTT: mode is 'x'; choose one of 'code', 'paper'"),
     "state": (make("FPTT", state="x"), "FPTT: state is 'x'; choose one of 'reset', 'carry'"),
-    "source": (make("FPTT", source="rtrl"), "FPTT: source is 'rtrl'; choose one of 'bptt'"),
+    "source": (
+        make("FPTT", source="rtlr"),
+        "FPTT: source is 'rtlr'; choose one of 'bptt', 'rtrl', 'ostl', 'eprop'",
+    ),
+    "source of BPTT": (
+        make("BPTT", source="rtrl"),
+        'BPTT is itself a source of gradients; for source="rtrl" use TBPTT(parts=1, source="rtrl")',
+    ),
     "epoch_end": (
         make("FPTT", epoch_end="x"),
         "FPTT: epoch_end is 'x'; choose one of 'average', 'keep'",

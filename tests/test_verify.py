@@ -191,6 +191,16 @@ def test_first_step():
             "after_first",
         )
     verify(change(program, "backward", later.index(True), one(after_first=False)))
+    verify(change(program, "forward", 0, one(first_only=True)))
+    backwards = "backward: lstm_backward(0.gates[t], 0.c[t-1], 0.c[t], 0.dh, 0.dc)"
+    for number, site in ((1, "fill() -> 0.dc"), (2, f"{backwards} -> 0.gates[t], 0.dc")):
+        assert_broken(
+            change(program, "backward", number, one(first_only=True)),
+            "first step",
+            site if number == 2 else f"backward: {site}",
+            "every step outside of loops forwards",
+            "first_only",
+        )
 
 
 def test_shapes():

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
-from fptt.program.lowering import without_kernel
 
 if TYPE_CHECKING:
     from fptt.program import Program
@@ -64,11 +63,9 @@ def _processors() -> int:
 
 
 def default_backend(program: Program) -> str:
-    """ "native", the engine; "reference" where only that runs the program: in float64, and with
-    operations that have no C kernel."""
-    if "float64" in (program.dtype, program.activation_dtype) or without_kernel(program):
-        return "reference"
-    return "native"
+    """The engine where it can run the program, otherwise the reference, which runs all."""
+    double = "float64" in (program.dtype, program.activation_dtype)
+    return "reference" if double or program.without_kernel else "native"
 
 
 def backend(choice: str | Backend | None, program: Program, threads: int = 1) -> Backend:

@@ -97,6 +97,7 @@ def train(
     embedding: given.Embedding = 64,
     rule: given.RuleName = "fptt",
     parts: given.TrainParts = None,
+    source: given.Source = "bptt",
     alpha: given.Alpha = 0.1,
     beta: given.Beta = 0.5,
     mode: given.Mode = "code",
@@ -162,6 +163,7 @@ def train(
             mode=mode,
             regularise=regularise,
             state=state,
+            source=source,
             epoch_end=epoch_end,
             epoch_lambda=epoch_lambda,
         ),
@@ -178,7 +180,8 @@ def train(
     )
     net = program.net
     notes.print(
-        f"{the_task.description}\n{net}, {rule} with K={k}, "
+        f"{the_task.description}\n{net}, {rule} with K={k}"
+        f"{'' if source == 'bptt' else f', gradients by {source}'}, "
         f"{program.memory().arena_bytes:,} bytes to train, "
         f"{runs.describe_backend(program, backend, threads)}",
         markup=False,
@@ -291,6 +294,7 @@ def plan(
     embedding: given.Embedding = 64,
     model: given.Model = None,
     rule: given.PlanRules = "fptt",
+    source: given.PlanSources = "bptt",
     regularise: given.Regularise = True,
     loss: given.Loss = None,
     optimizer: given.OptimizerName = "sgd",
@@ -329,16 +333,16 @@ def plan(
     are predicted from counts under emulation, within the band; cycles per instruction are assumed.
     Ends with code 1 where nothing fits, and says what is missing.
 
-    JSON: a list of {rule, parts, part_steps, recompute, memory_bytes, arena_bytes, total_bytes,
-    work}; with --seeds-configuration {memory: [..], work: [..]}; with --target {network, target,
-    ram_limit, flash_limit, clock_hz, cycles_per_instruction, cycles_per_instruction_low,
-    cycles_per_instruction_high, instructions_from, erase_bytes, write_bytes, endurance, tried,
-    fits: [{parts, batch, dtype, recompute, trains, saves, ram_bytes, arena_bytes, handle_bytes,
-    stack_bytes, flash_bytes, code_bytes, weight_bytes, snapshot_bytes, instructions,
-    instructions_low, instructions_high, unmeasured, seconds, seconds_low, seconds_high,
-    saves_until_worn, given_up, export}], nearest, missing_ram_bytes, missing_flash_bytes},
-    instructions and seconds of one sequence; nearest is null, or where nothing fits an entry as in
-    fits.
+    JSON: a list of {rule, source, parts, part_steps, recompute, memory_bytes, arena_bytes,
+    total_bytes, work}; with --seeds-configuration {memory: [..], work: [..]}; with --target
+    {network, target, ram_limit, flash_limit, clock_hz, cycles_per_instruction,
+    cycles_per_instruction_low, cycles_per_instruction_high, instructions_from, erase_bytes,
+    write_bytes, endurance, tried, fits: [{parts, batch, dtype, recompute, trains, saves, ram_bytes,
+    arena_bytes, handle_bytes, stack_bytes, flash_bytes, code_bytes, weight_bytes, snapshot_bytes,
+    instructions, instructions_low, instructions_high, unmeasured, seconds, seconds_low,
+    seconds_high, saves_until_worn, given_up, export}], nearest, missing_ram_bytes,
+    missing_flash_bytes}, instructions and seconds of one sequence; nearest is null, or where
+    nothing fits an entry as in fits.
     """
     from fptt import planning, runs
     from fptt.program import build
@@ -413,7 +417,7 @@ def plan(
     programs = [
         build(
             net,
-            runs.make_rule(name, k, regularise=regularise),
+            runs.make_rule(name, k, regularise=regularise, source=one),
             runs.make_optimizer(optimizer, 0.01, momentum),
             steps=steps,
             batch=batch,
@@ -426,6 +430,7 @@ def plan(
             recompute=again,
         )
         for name in rule.split(",")
+        for one in source.split(",")
         for k in (
             [1] if name == "bptt" and (parts is None or len(rule.split(",")) > 1) else several
         )

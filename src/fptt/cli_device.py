@@ -225,7 +225,7 @@ def check_plan(context: typer.Context, target: str | None) -> None:
             raise InputError(f"--{name} needs --target, such as --target cortex-m4")
         return
     given.without_effect(
-        context, "--target", ("activation_dtype", "program", "adapters", "recompute")
+        context, "--target", ("activation_dtype", "program", "adapters", "recompute", "source")
     )
 
 

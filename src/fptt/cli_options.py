@@ -30,6 +30,12 @@ Readout = Annotated[
 Dropout = Annotated[float, typer.Option(help="Dropout before the top layer.")]
 Embedding = Annotated[int, typer.Option(help="Width of a token's vector, for text.")]
 RuleName = Annotated[str, typer.Option("--rule", help="fptt, tbptt or bptt.")]
+Source = Annotated[
+    str,
+    typer.Option(
+        help="Where gradients come from: bptt, or forwards in time rtrl, ostl or eprop (lstm only)."
+    ),
+]
 Loss = Annotated[
     str | None,
     typer.Option(help="last, every_step or auxiliary.  [default: what the task asks for]"),
@@ -48,7 +54,7 @@ BackendName = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="native or reference.  [default: native; reference for float64 and for "
+        help="native or reference.  [default: native; reference for float64, for --source and for "
         "cells that have no C kernels]",
     ),
 ]
@@ -155,6 +161,10 @@ CheckpointDir = Annotated[
 
 PlanRules = Annotated[
     str, typer.Option("--rule", help="fptt, tbptt, bptt, or several such as bptt,tbptt,fptt.")
+]
+PlanSources = Annotated[
+    str,
+    typer.Option("--source", help="Where gradients come from, or several such as bptt,ostl,eprop."),
 ]
 
 

@@ -21,6 +21,7 @@ class PlanRow:
 
     Attributes:
         rule: "FPTT", "TBPTT" or "BPTT".
+        source: where its gradients come from: "bptt", "rtrl", ...
         parts: K.
         part_steps: steps of the longest part.
         recompute: whether the backward pass computes gates again.
@@ -31,6 +32,7 @@ class PlanRow:
     """
 
     rule: str
+    source: str
     parts: int
     part_steps: int
     recompute: bool
@@ -43,6 +45,7 @@ class PlanRow:
         """Plain data: the attributes by their names."""
         return {
             "rule": self.rule,
+            "source": self.source,
             "parts": self.parts,
             "part_steps": self.part_steps,
             "recompute": self.recompute,
@@ -67,6 +70,7 @@ def plan_row(program: Program) -> PlanRow:
     const_gaps = memory.const_bytes - memory.categories[Role.FROZEN]
     return PlanRow(
         rule=type(program.rule).__name__,
+        source=program.rule.source,
         parts=program.rule.parts,
         part_steps=program.part_steps,
         recompute=program.recompute,

@@ -86,15 +86,15 @@ def make_rule(name: str, parts: int, **options: Any) -> Rule:
     """A rule by name; options of FPTT are only taken by FPTT."""
     if name == "fptt":
         return FPTT(parts=parts, **options)
-    state = options.get("state", "reset")
+    state, source = options.get("state", "reset"), options.get("source", "bptt")
     if name == "bptt":
         if parts != 1:
             raise InputError(
                 f"rule bptt has one part, not {parts}; give --parts 1, or --rule tbptt"
             )
-        return BPTT(state=state)
+        return BPTT(state=state, source=source)
     if name == "tbptt":
-        return TBPTT(parts=parts, state=state)
+        return TBPTT(parts=parts, state=state, source=source)
     raise InputError(f"rule is {name!r}; choose one of fptt, tbptt, bptt")
 
 

@@ -45,7 +45,8 @@ class Trainer:
         program: what `fptt.build` returned.
         backend: "native" (the C engine), "reference" (NumPy, which defines what is right), or a
             back end with memory of its own for this program. By default "native", and "reference"
-            for programs that only it runs: in float64, or with cells that have no C kernels.
+            for what only it runs: float64, cells that have no C kernels, and gradient sources other
+            than "bptt".
         seed: draws the initial weights, the order of the data and dropout.
         threads: threads that the engine may use, where the work is large enough to share: from
             batches of 8 on, for a start; never more than there are processors. Results do not
@@ -137,7 +138,7 @@ class Trainer:
         """Copies of what the rule and the optimizer remember.
 
         Names: "lambda/0.weight_ih", "mean/0.weight_ih", "momentum/..", "adam_m/..", "adam_v/..",
-        "correction", "lr", "auxiliary.Q" ([classes, classes], with one Q per part
+        "trace/..", "correction", "lr", "auxiliary.Q" ([classes, classes], with one Q per part
         [parts, classes, classes]), "random", "rounding".
         """
         state = {

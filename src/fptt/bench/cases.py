@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fptt.errors import InputError
 from fptt.program import Program, build
-from fptt.program.lowering import without_kernel
 from fptt.runs import NetworkChoice, make_optimizer, make_rule
 
 BATCHES = (1, 4, 128)
@@ -133,7 +132,7 @@ def cases(
         ]
     for case in found:
         # complains now, not after minutes
-        if unknown := without_kernel(case.program()):
+        if unknown := case.program().without_kernel:
             raise InputError(
                 f"bench: the engine, which is measured, has no kernel for {', '.join(unknown)}, "
                 f"so not for --cell {case.cell}; choose lstm, gru or rnn"

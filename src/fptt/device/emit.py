@@ -22,7 +22,7 @@ from fptt.device.text import array_lines, comment, float_literal
 from fptt.errors import InputError
 from fptt.program.arena import Arena
 from fptt.program.ir import ITEM_BYTES, Buffer, Loop, Op, Ref, Role
-from fptt.program.lowering import cautious, watched, without_kernel
+from fptt.program.lowering import cautious, watched
 
 if TYPE_CHECKING:
     from fptt.program.program import Program
@@ -84,7 +84,7 @@ def check(program: Program, who: str = "export") -> None:
             f"{who}: the program computes in float64, for which devices have no kernels; build it "
             'with dtype="float32" or dtype="bfloat16"'
         )
-    if unknown := without_kernel(program):
+    if unknown := program.without_kernel:
         raise InputError(
             f"{who}: the program ({program.net}) has operations without a C kernel, "
             f"{', '.join(unknown)}; train it on a computer, with "

@@ -21,7 +21,6 @@ from fptt.program.lowering import (
     matrix,
     rule_constants,
     watched,
-    without_kernel,
 )
 from fptt.program.ops import spec
 from fptt.program.plan import TILE_COLUMNS, TILE_ROWS
@@ -96,9 +95,9 @@ class Tables:
                 blocks.append((len(ops), len(body), turn, by_rows))
                 ops.extend(body)
             self.routines[name] = (before, len(blocks) - before)
-        if unknown := without_kernel(program):
+        if program.without_kernel:
             raise InputError(
-                f"the engine has no kernel for {', '.join(unknown)}; "
+                f"the engine has no kernel for {', '.join(program.without_kernel)}; "
                 'for this program use backend="reference"'
             )
         self.op_count, self.block_count = len(ops), len(blocks)

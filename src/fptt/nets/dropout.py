@@ -10,7 +10,7 @@ from fptt.errors import InputError
 from fptt.nets.layer import FeedForward, Layout
 
 if TYPE_CHECKING:
-    from fptt.program.ir import Ref
+    from fptt.program.ir import Buffer, Ref
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,14 @@ class Dropout(FeedForward):
 
     def input_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref, start: Ref | None) -> None:
         self._masked(e, dy, dx, start)
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        assert below is not None, "dropout has no parameters of its own"
+        j, random = self.tangent_place(e, theta, below, y.inner[-1]), e.random_state.whole
+        e.emit("dropout_tangent", [below, random], [j], p=float(self.p), layer=e.index)
+        return j
 
     def _masked(self, e: Layout, x: Ref, y: Ref, start: Ref | None) -> None:
         e.emit("dropout", [x, e.random_state.whole, start], [y], p=float(self.p), layer=e.index)

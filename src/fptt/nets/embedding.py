@@ -10,7 +10,7 @@ from fptt.errors import InputError
 from fptt.nets.layer import FeedForward, Layout, Parameter, take_sizes
 
 if TYPE_CHECKING:
-    from fptt.program.ir import Ref
+    from fptt.program.ir import Buffer, Ref
 
 
 @dataclass(frozen=True)
@@ -52,3 +52,10 @@ class Embedding(FeedForward):
     def parameter_gradients(self, e: Layout, x: Ref, dy: Ref, *, accumulate: bool) -> None:
         if gradient := e.gradient("weight"):
             e.emit("embedding_gradient", [x, dy, gradient.whole], [gradient.whole])
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        j = e.tangent(theta, self.outputs).whole
+        e.emit("embedding_tangent", [x], [j])
+        return j

@@ -43,6 +43,7 @@ class GRU(Recurrent):
 
     inputs: int
     hidden: int
+    sources = frozenset({"rtrl", "ostl"})
 
     def __post_init__(self) -> None:
         take_sizes(self, "inputs", "hidden")
@@ -108,6 +109,26 @@ class GRU(Recurrent):
         e.emit("product", [d_rz, weight_rz, dh], [dh], after_first=True)
         e.emit("product", [d_q, weight_n, dh], [dh], after_first=True)
         self.backward_adapters(e, dx)
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        (j,) = (tangent.whole for tangent in self.tangents(e, theta))
+        (h_before,) = self.before(e)
+        operands = self.tangent_operands(e, x, own, below)
+        e.emit(
+            "gru_tangent",
+            [self.gates(e).at(0), h_before, e.parameter("weight_hh").whole, j, *operands],
+            [j],
+            recurrent=own in ("weight_hh", "bias_hh"),
+        )
+        return j
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        gates, (h_before,) = self.gates(e).at(0), self.before(e)
+        e.emit("gru_backward", [gates, h_before, dy], [gates, dy])
+        by_input = gates.cols(0, 3 * self.hidden)
+        e.emit("product", [by_input, e.parameter("weight_ih").whole, None], [dx])
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         h_size = self.hidden

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from fptt.checks import is_whole
 from fptt.errors import InputError
+from fptt.nets.tracing import StateTracing, Tracing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -110,6 +111,13 @@ class Layout(Protocol):
     def adapter(self, name: str) -> Adapter | None:
         """The low-rank change of the layer's own matrix, or None if it has none."""
 
+    def trace(self, name: str, inner: tuple[int, ...]) -> Buffer:
+        """A buffer [batch, *inner] that goes on from step to step and starts at zero with the
+        state: of role `rule_state`, and never below float32."""
+
+    def tangent(self, theta: Buffer, width: int) -> Buffer:
+        """A scratch buffer [batch, width, numbers of theta] for derivatives at one step."""
+
     def emit(
         self,
         kind: str,
@@ -126,7 +134,7 @@ class Layout(Protocol):
 
 
 @dataclass(frozen=True)
-class Layer:
+class Layer(Tracing):
     """Base of all layers. Subclasses are frozen dataclasses, so they compare and print well."""
 
     recurrent: ClassVar[bool] = False
@@ -167,8 +175,19 @@ class FeedForward(Layer):
         """Writes dx = (start or 0) + the gradient that dy sends to the layer's input."""
         raise NotImplementedError
 
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        self.parameter_gradients(e, x, dy, accumulate=add)
 
-class Recurrent(Layer):
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        self.input_gradient(e, y, dy, dx, None)
+
+    def tangent_place(self, e: Layout, theta: Buffer, below: Ref, width: int) -> Ref:
+        """Where an element-wise layer writes its tangent: on that of the layer below, unless that
+        one is a state's, which goes on."""
+        return below if below.buffer.role == "scratch" else e.tangent(theta, width).whole
+
+
+class Recurrent(StateTracing, Layer):
     """A layer whose state (h, and whatever else) goes on from step to step.
 
     The sums before the gates' functions, then the gates, then the gradients da of the sums lie in

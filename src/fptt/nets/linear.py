@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fptt.nets.layer import FeedForward, Layout, Parameter, check_fit, emit_gradients, take_sizes
 
 if TYPE_CHECKING:
-    from fptt.program.ir import Ref
+    from fptt.program.ir import Buffer, Ref
 
 
 @dataclass(frozen=True)
@@ -67,3 +67,13 @@ class Linear(FeedForward):
         e.emit("product", [dy, e.parameter("weight").whole, start], [dx])
         if adapter := e.adapter("weight"):
             adapter.below(e, e.like("weight.dz", adapter.rank, dy), dx)
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        j = e.tangent(theta, self.outputs).whole
+        if own:
+            e.emit("weight_tangent", [x if own == "weight" else None], [j])
+        else:
+            e.emit("affine_tangent", [e.parameter("weight").whole, below], [j])
+        return j

@@ -41,6 +41,7 @@ class LSTM(Recurrent):
 
     inputs: int
     hidden: int
+    sources = frozenset({"rtrl", "ostl", "eprop"})
 
     def __post_init__(self) -> None:
         take_sizes(self, "inputs", "hidden")
@@ -91,6 +92,69 @@ class LSTM(Recurrent):
         weight_hh = e.parameter("weight_hh").whole
         e.emit("product", [gates, weight_hh, None], [dh], after_first=True)
         self.backward_adapters(e, dx)
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        jh, jc = (tangent.whole for tangent in self.tangents(e, theta))
+        c_before, c = self.before(e)[1], self.state(e)[1].at(0)
+        operands = self.tangent_operands(e, x, own, below)
+        e.emit(
+            "lstm_tangent",
+            [
+                self.gates(e).at(0),
+                c_before,
+                c,
+                e.parameter("weight_hh").whole,
+                jh,
+                jc,
+                *operands,
+            ],
+            [jh, jc],
+        )
+        return jh
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        gates = self.gates(e).at(0)
+        c_before, c = self.before(e)[1], self.state(e)[1].at(0)
+        dc = self.gradient_state(e)[1].whole
+        e.emit("fill", [], [dc], value=0.0)
+        e.emit("lstm_backward", [gates, c_before, c, dy, dc], [gates, dc])
+        e.emit("product", [gates, e.parameter("weight_ih").whole, None], [dx])
+
+    # -- e-prop: the traces of c alone, one number per weight of the gates i, f, g ---------------
+
+    def _eprop_trace(self, e: Layout, name: str) -> Ref:
+        columns = e.parameter(name).inner[1:] or (1,)
+        return e.trace(f"c/{e.parameter(name).name}", (3 * self.hidden, *columns)).whole
+
+    def traces(self, e: Layout, source: str) -> None:
+        if source != "eprop":
+            super().traces(e, source)
+            return
+        for name in self.trained(e):
+            self._eprop_trace(e, name)
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        if source != "eprop":
+            super().trace_step(e, source, x)
+            return
+        gates, c_before = self.gates(e).at(0), self.before(e)[1]
+        for name in self.trained(e):
+            eps, operand = self._eprop_trace(e, name), self.multiplied(e, x).get(name)
+            e.emit("lstm_eprop_trace", [gates, c_before, operand, eps], [eps])
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        if source != "eprop":
+            super().trace_gradients(e, source, x, dy, add=add)
+            return
+        gates, c = self.gates(e).at(0), self.state(e)[1].at(0)
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            eps, operand = self._eprop_trace(e, name), self.multiplied(e, x).get(name)
+            g = gradient.whole
+            e.emit("lstm_eprop_gradient", [gates, c, dy, operand, eps, g if add else None], [g])
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         return {name: [(None, da)] for name in ("weight_ih", "weight_hh", "bias")}

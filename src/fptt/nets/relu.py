@@ -9,7 +9,7 @@ from fptt.errors import InputError
 from fptt.nets.layer import FeedForward, Layout
 
 if TYPE_CHECKING:
-    from fptt.program.ir import Ref
+    from fptt.program.ir import Buffer, Ref
 
 
 @dataclass(frozen=True)
@@ -35,3 +35,11 @@ class ReLU(FeedForward):
     def input_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref, start: Ref | None) -> None:
         # y stands in for x: max(x, 0) > 0 exactly where x > 0
         e.emit("relu_gradient", [y, dy, start], [dx])
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        assert below is not None, "a rectifier has no parameters of its own"
+        j = self.tangent_place(e, theta, below, y.inner[-1])
+        e.emit("relu_tangent", [y, below], [j])
+        return j

@@ -38,6 +38,7 @@ class RNN(Recurrent):
 
     inputs: int
     hidden: int
+    sources = frozenset({"rtrl", "ostl"})
 
     def __post_init__(self) -> None:
         take_sizes(self, "inputs", "hidden")
@@ -89,6 +90,19 @@ class RNN(Recurrent):
         weight_hh = e.parameter("weight_hh").whole
         e.emit("product", [a, weight_hh, None], [dh], after_first=True)
         self.backward_adapters(e, dx)
+
+    def tangent_step(
+        self, e: Layout, x: Ref, y: Ref, theta: Buffer, own: str | None, below: Ref | None
+    ) -> Ref:
+        (j,) = (tangent.whole for tangent in self.tangents(e, theta))
+        weight_hh = e.parameter("weight_hh").whole
+        e.emit("rnn_tangent", [y, weight_hh, j, *self.tangent_operands(e, x, own, below)], [j])
+        return j
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        a = self.gates(e).at(0)
+        e.emit("rnn_backward", [y, dy], [a])
+        e.emit("product", [a, e.parameter("weight_ih").whole, None], [dx])
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         return {name: [(None, da)] for name in ("weight_ih", "weight_hh", "bias")}

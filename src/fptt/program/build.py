@@ -10,6 +10,7 @@ from fptt.nets.layer import check_size
 from fptt.nets.network import Network
 from fptt.program.builder import Builder
 from fptt.program.program import Program
+from fptt.program.tracing import TracingBuilder
 from fptt.program.training import TrainingBuilder
 from fptt.program.verify import verify
 from fptt.rules.losses import Criterion, EveryStep, Last, LossSchedule, as_schedule
@@ -42,7 +43,9 @@ def build(
 
     Args:
         net: the network.
-        rule: BPTT(), TBPTT(parts=..) or FPTT(parts=..).
+        rule: BPTT(), TBPTT(parts=..) or FPTT(parts=..); with source="rtrl", "ostl" or "eprop" the
+            gradient is computed forwards in time: input, activations and targets have the place of
+            one step, traces (role rule_state) that of their theory, and only the reference runs it.
         optimizer: SGD or Adam; SGD(lr=0.01) by default.
         steps: T, the longest sequence. Shorter ones keep the parts' cuts and stop early.
         batch: the largest batch. Means use the actual sizes.
@@ -78,7 +81,7 @@ def build(
         The program; `print` shows it, `.memory()` and `.work()` count it, `Trainer` runs it.
 
     Raises:
-        InputError: values that do not fit together.
+        InputError: values that do not fit together, or a layer that does not serve the source.
 
     Example:
         >>> import fptt
@@ -129,10 +132,19 @@ def build(
     schedule = as_schedule(loss)
     schedule.check(criterion)
 
+    source = SOURCES[rule.source]
+    if not source.keeps_steps:
+        for what, given in (("recompute", recompute), ("adapters", net.adapters)):
+            if given:
+                raise InputError(
+                    f'build: {what} goes with source="bptt" only, and the rule has '
+                    f'source="{rule.source}"; leave one of the two out'
+                )
     part_steps = -(-steps // rule.parts)  # of the longest part
-    builder = TrainingBuilder(
+    make = TrainingBuilder if source.keeps_steps else TracingBuilder
+    builder = make(
         net,
-        SOURCES[rule.source],
+        source,
         loss_in_place=schedule.in_place,
         keep_gradients=keep_gradients or clip is not None,
         stochastic=rounding == "stochastic",
@@ -146,6 +158,8 @@ def build(
     )
     if not builder.trained:
         raise InputError("build: train names no parameter, so there is nothing to learn")
+    if isinstance(builder, TracingBuilder):
+        builder.check(rule.source)
     builder.write_inference()
     builder.write_training(rule, optimizer, schedule, criterion, clip)
     return _finish(

@@ -44,6 +44,8 @@ class Builder:
         self.activation_dtype = activation_dtype
         self.control_dtype = "float64" if dtype == "float64" else "float32"
         self.every_step = every_step
+        #: what is traced along with the states: batch buffers that start with them at zero
+        self.traces: list[Buffer] = []
         self.buffers: dict[str, Buffer] = {}
         self.routines: dict[str, Routine] = {}
         self._body: list[Op | Loop] | None = None
@@ -54,10 +56,15 @@ class Builder:
         self.body_end = recurrent[-1] + 1 if recurrent else 0
         self.layouts = [LayerLayout(self, i) for i in range(len(net.layers))]
         self.input = (
-            self.buffer("input", (), Role.INPUT, dtype="int32", batch=True, steps=steps)
+            self.buffer("input", (), Role.INPUT, dtype="int32", batch=True, steps=self.held_steps)
             if net.tokens
             else self.buffer(
-                "input", (net.inputs,), Role.INPUT, dtype=activation_dtype, batch=True, steps=steps
+                "input",
+                (net.inputs,),
+                Role.INPUT,
+                dtype=activation_dtype,
+                batch=True,
+                steps=self.held_steps,
             )
         )
         self.gradients: dict[str, Buffer] = {}
@@ -67,6 +74,16 @@ class Builder:
         self.lowest = min(trained_layers, default=len(net.layers))
         self.values: list[Buffer] = []
         self._declare_values()
+
+    @property
+    def held_steps(self) -> int:
+        """Steps of a part whose input and targets are held; 0 where each comes when it is used."""
+        return self.part_steps
+
+    @property
+    def all_steps(self) -> bool:
+        """Whether the head runs on all steps of a part at once."""
+        return self.every_step
 
     # -- declarations ------------------------------------------------------------------------
 
@@ -166,7 +183,7 @@ class Builder:
                 self.values.append(self.values[-1])
                 continue
             width = self.net.widths[index]
-            if index < self.body_end or self.every_step:
+            if index < self.body_end or self.all_steps:
                 self.values.append(e.history("y", width))
             else:
                 self.values.append(self.buffer(f"{index}.y", (width,), Role.ACTIVATION, batch=True))
@@ -197,12 +214,13 @@ class Builder:
         outputs: Sequence[Ref | None],
         *,
         after_first: bool = False,
+        first_only: bool = False,
         **attrs: object,
     ) -> None:
         """Appends one operation."""
         target = self._body if self._loop is None else self._loop
         assert target is not None, "emit outside a routine"
-        target.append(Op(kind, tuple(inputs), tuple(outputs), attrs, after_first))
+        target.append(Op(kind, tuple(inputs), tuple(outputs), attrs, after_first, first_only))
 
     # -- values ------------------------------------------------------------------------------
 
@@ -211,7 +229,7 @@ class Builder:
         buffer = self.values[index] if index >= 0 else self.input
         if in_loop:
             return buffer.at(0)
-        return buffer.all() if self.every_step else buffer.last()
+        return buffer.all() if self.all_steps else buffer.last()
 
     # -- forward -----------------------------------------------------------------------------
 
@@ -240,6 +258,11 @@ class Builder:
     # -- routines ----------------------------------------------------------------------------
 
     def carried(self) -> Iterator[Buffer]:
+        """The states that go on from part to part, and what is traced along with them."""
+        yield from self.states()
+        yield from self.traces
+
+    def states(self) -> Iterator[Buffer]:
         """The states that go on from part to part."""
         for index in range(self.body_end):
             layer = self.net.layers[index]
@@ -251,7 +274,7 @@ class Builder:
         with self.routine("readout"), self.loop():
             self.forward_head(training=False, in_loop=True)
         with self.routine("begin_inference"), self.loop():
-            for buffer in self.carried():
+            for buffer in self.states():
                 self.emit("fill", [], [buffer.at(0)], value=0.0)
         with self.routine("infer"), self.loop():
             self.forward_body(before=0, training=False)

@@ -114,6 +114,9 @@ def executions(program: Program, routine: str, frame: Frame) -> Iterator[tuple[O
     for item in program.routines[routine].body:
         if isinstance(item, Loop):
             for op in item.body:
+                if op.first_only:
+                    yield op, frame.rows[0], 1
+                    continue
                 for rows, steps in Counter(frame.rows[op.after_first :]).items():
                     yield op, rows, steps
         else:

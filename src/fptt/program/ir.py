@@ -205,6 +205,7 @@ class Op:
         attrs: constants.
         after_first: in a loop, only at the steps after the first one of the part. Nothing flows
             into the part before, so the gradient of the state that came from there is not needed.
+        first_only: in a loop, only at the first step of the part: where sums over steps begin.
     """
 
     kind: str
@@ -212,6 +213,7 @@ class Op:
     outputs: tuple[Ref | None, ...]
     attrs: Mapping[str, object] = field(default_factory=dict)
     after_first: bool = False
+    first_only: bool = False
 
     @property
     def refs(self) -> Iterator[Ref]:

@@ -80,6 +80,30 @@ class LayerLayout:
         """The low-rank change of the layer's own matrix."""
         return self._builder.adapter(self.index, name)
 
+    def trace(self, name: str, inner: tuple[int, ...]) -> Buffer:
+        """[batch, *inner], starting at zero with the state and going on with it."""
+        builder = self._builder
+        buffer = builder.buffer(
+            f"trace/{self.index}.{name}",
+            inner,
+            Role.RULE_STATE,
+            dtype=builder.control_dtype,
+            batch=True,
+        )
+        if buffer not in builder.traces:
+            builder.traces.append(buffer)
+        return buffer
+
+    def tangent(self, theta: Buffer, width: int) -> Buffer:
+        """[batch, width, numbers of theta], of the present step."""
+        return self._builder.buffer(
+            f"{self.index}.tangent/{theta.name}",
+            (width, theta.row_items),
+            Role.SCRATCH,
+            dtype=self._builder.control_dtype,
+            batch=True,
+        )
+
     def emit(
         self,
         kind: str,
@@ -90,4 +114,6 @@ class LayerLayout:
         **attrs: object,
     ) -> None:
         """Appends one operation to the routine that is being written."""
-        self._builder.emit(kind, inputs, outputs, after_first=after_first, **attrs)
+        self._builder.emit(
+            kind, inputs, outputs, after_first=after_first, first_only=False, **attrs
+        )

@@ -120,12 +120,6 @@ def check_places(op: Op, who: str, remedy: str) -> None:
             )
 
 
-def without_kernel(program: Program) -> list[str]:
-    """The kinds of operations of a program that no C kernel computes, sorted."""
-    ops = (op for routine in program.routines.values() for op, _ in routine.ops())
-    return sorted({op.kind for op in ops if spec(op.kind).c_symbol is None})
-
-
 def watched(program: Program) -> Iterator[tuple[Op, int, Ref, bool]]:
     """What an update reads besides what is learnt, everything once: the operation, the operand's
     number, the operand, and whether it is an input of a product (otherwise it is a gradient)."""

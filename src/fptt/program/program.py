@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from fptt.program.ir import Buffer, Routine
+from fptt.program.ops import spec
 from fptt.program.plan import LEARNED, Memory, Plan, memory_table, plan
 
 if TYPE_CHECKING:
@@ -36,8 +37,8 @@ class Program:
         buffers: by name, in order of declaration.
         routines: by name.
         output: what the network puts out (logits, or regression outputs).
-        carried: the recurrent states that go on from part to part; where a buffer keeps several
-            steps, its slot before the first one.
+        carried: the recurrent states that go on from part to part, and the traces of a gradient
+            source with them; where a buffer keeps several steps, its slot before the first one.
         trained: names of the parameters that train.
     """
 
@@ -105,6 +106,12 @@ class Program:
             if ref and ref.buffer.role in LEARNED
         }
         return tuple(written.values())
+
+    @cached_property
+    def without_kernel(self) -> list[str]:
+        """Kinds of operations that only the reference runs."""
+        kinds = {op.kind for routine in self.routines.values() for op, _ in routine.ops()}
+        return sorted(kind for kind in kinds if spec(kind).c_symbol is None)
 
     def memory(self) -> Memory:
         """Exact bytes by category; `.arena_bytes` and `.total_bytes` are what must be provided.

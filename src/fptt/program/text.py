@@ -51,4 +51,6 @@ def op_text(op: Op) -> str:
     inputs = ["-" if ref is None else str(ref) for ref in op.inputs]
     attrs = [f"{name}={value!r}" for name, value in op.attrs.items()]
     when = "if t > 0: " if op.after_first else ""
+    if op.first_only:
+        when = "if t == 0: "
     return f"{when}{outputs} = {op.kind}({', '.join(inputs + attrs)})"

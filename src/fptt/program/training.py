@@ -84,7 +84,7 @@ class TrainingBuilder(Builder):
         goes_backwards = self._source.keeps_steps and end > self.lowest
         # the input of the lowest layer that trains, for the gradient of its weights
         feeds_gradient = self._source.keeps_steps and end == self.lowest < self.body_end
-        return goes_backwards or feeds_gradient or (self.every_step and end == self.body_end)
+        return goes_backwards or feeds_gradient or (self.all_steps and end == self.body_end)
 
     def recomputes(self, index: int) -> bool:
         # with one step there is nothing to save, and its gradients need no memory of their own
@@ -127,6 +127,7 @@ class TrainingBuilder(Builder):
         outputs: Sequence[Ref | None],
         *,
         after_first: bool = False,
+        first_only: bool = False,
         **attrs: object,
     ) -> None:
         """Appends an operation; where a gradient has no memory, its products become part of the
@@ -138,7 +139,9 @@ class TrainingBuilder(Builder):
             return
         gradient = next((ref for ref in inputs if ref and ref.buffer.name in self._applied), None)
         if gradient is None:
-            super().emit(kind, inputs, outputs, after_first=after_first, **attrs)
+            super().emit(
+                kind, inputs, outputs, after_first=after_first, first_only=first_only, **attrs
+            )
             return
         theta, rest = inputs[0], [ref for ref in inputs[1:] if ref is not gradient]
         assert theta is not None, "an update without a parameter"
@@ -192,7 +195,7 @@ class TrainingBuilder(Builder):
         """The gradient of a head value; the top one replaces the value where it may."""
         top = len(self.net.layers) - 1
         group, value = self._group(index), self.values[index]
-        if index < self.body_end and not self.every_step:
+        if index < self.body_end and not self.all_steps:
             # the network ends with a recurrent layer: the loss is the first to write its dh
             return self._state_gradient(index)
         # a rectifier's backward pass looks at the value, a recurrent layer's at h
@@ -209,9 +212,9 @@ class TrainingBuilder(Builder):
                 value.inner,
                 Role.SCRATCH,
                 batch=True,
-                steps=self.part_steps if self.every_step else 0,
+                steps=self.part_steps if self.all_steps else 0,
             )
-        if not self.every_step:
+        if not self.all_steps:
             return buffer.whole
         return buffer.at(0) if in_loop else buffer.all()
 
@@ -242,20 +245,23 @@ class TrainingBuilder(Builder):
             if name.startswith(f"{index}.") and self.adds_in_loop(name):
                 self.emit("fill", [], [gradient.whole], value=0.0)
 
-    def backward_head(self) -> None:
-        """Back through the head, all rows at once, down to the lowest layer that trains."""
+    def backward_head(self, *, add: bool = False) -> None:
+        """Back through the head, all rows at once, down to the lowest layer that trains.
+
+        With `add`, parameter gradients are added to what is there.
+        """
         for index in range(len(self.net.layers) - 1, max(self.body_end, self.lowest) - 1, -1):
             layer, e = self.net.layers[index], self.layouts[index]
             assert isinstance(layer, FeedForward)
             if layer.adds_gradients:
                 self._zero_own_gradients(index)
             dy = self._head_gradient(index)
-            layer.parameter_gradients(e, self.value(index - 1, in_loop=False), dy, accumulate=False)
+            layer.parameter_gradients(e, self.value(index - 1, in_loop=False), dy, accumulate=add)
             if index > max(self.body_end, self.lowest):
                 layer.input_gradient(
                     e, self.value(index, in_loop=False), dy, self._head_gradient(index - 1), None
                 )
-            elif index == self.body_end and self.lowest < index and not self.every_step:
+            elif index == self.body_end and self.lowest < index and not self.all_steps:
                 layer.input_gradient(
                     e, self.value(index, in_loop=False), dy, self._state_gradient(index - 1), None
                 )
@@ -337,7 +343,6 @@ class TrainingBuilder(Builder):
             if rule.state == "reset":
                 for buffer in self.carried():
                     self.emit("fill", [], [buffer.initial()], value=0.0)
-            self._source.begin_sequence(self)
         with self.routine("next_sequence"):
             if any(layer.random for layer in self.net.layers):
                 state = self.layouts[0].random_state.whole
@@ -345,11 +350,9 @@ class TrainingBuilder(Builder):
         with self.routine("forward"), self.loop():
             self._source.in_step(self)
         with self.routine("loss"):
-            self.forward_head(training=True, in_loop=False)
-            self._write_loss(schedule, criterion, rule.parts)
+            self.write_loss(schedule, criterion, rule.parts)
         with self.routine("backward"):
-            self.backward_head()
-            self._source.after_part(self)
+            self.write_backward()
         with self.routine("update"):
             rule.emit_update(self, optimizer, clip)
         with self.routine("carry"):
@@ -359,28 +362,38 @@ class TrainingBuilder(Builder):
         with self.routine("end_epoch"):
             rule.emit_end_epoch(self)
 
-    def _write_loss(self, schedule: LossSchedule, criterion: Criterion, parts: int) -> None:
-        steps = self.part_steps if self.every_step else 0
-        target = (
-            self.buffer("target", (), Role.TARGET, dtype="int32", batch=True, steps=steps)
-            if criterion == "cross_entropy"
-            else self.buffer(
-                "target",
-                (self.net.outputs,),
-                Role.TARGET,
-                dtype=self.control_dtype,
-                batch=True,
-                steps=steps,
-            )
-        )
-        loss = self.buffer("loss", (1,), Role.SCRATCH, dtype=self.control_dtype)
-        y = self.value(len(self.net.layers) - 1, in_loop=False)
+    def write_loss(self, schedule: LossSchedule, criterion: Criterion, parts: int) -> None:
+        """The head and the loss of a part."""
+        self.forward_head(training=True, in_loop=False)
+        target, loss = self.target(criterion), self.loss
         schedule.emit(
             self,
             criterion,
-            y,
-            target.all() if self.every_step else target.whole,
+            self.value(len(self.net.layers) - 1, in_loop=False),
+            target.all() if self.all_steps else target.whole,
             self.output_gradient(),
             loss.whole,
             parts,
         )
+
+    def write_backward(self) -> None:
+        """From the gradient of the outputs to those of all parameters."""
+        self.backward_head()
+        self._source.after_part(self)
+
+    def target(self, criterion: Criterion) -> Buffer:
+        """The labels or numbers that the outputs should be."""
+        labels = criterion == "cross_entropy"
+        return self.buffer(
+            "target",
+            () if labels else (self.net.outputs,),
+            Role.TARGET,
+            dtype="int32" if labels else self.control_dtype,
+            batch=True,
+            steps=self.held_steps if self.every_step else 0,
+        )
+
+    @property
+    def loss(self) -> Buffer:
+        """The loss of the part."""
+        return self.buffer("loss", (1,), Role.SCRATCH, dtype=self.control_dtype)

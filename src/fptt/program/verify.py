@@ -117,11 +117,16 @@ def steps(program: Program, site: Site) -> None:
 
 
 def first_step(program: Program, site: Site) -> None:
-    """Only a loop backwards may leave its last turn, the first step, out."""
+    """Only a loop backwards may leave its last turn, the first step, out; only one forwards may
+    do something there alone."""
     _, op, loop = site
     if op.after_first and not (loop and loop.reverse):
         raise VerificationError(
             "first step", _where(site), "every step outside of loops backwards", "after_first"
+        )
+    if op.first_only and not (loop and not loop.reverse):
+        raise VerificationError(
+            "first step", _where(site), "every step outside of loops forwards", "first_only"
         )
 
 

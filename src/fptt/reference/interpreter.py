@@ -16,7 +16,6 @@ from threadpoolctl import ThreadpoolController
 
 from fptt.program.arena import Arena
 from fptt.program.ir import Loop, Op, Ref
-from fptt.program.lowering import without_kernel
 from fptt.program.ops import Place, spec
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Interpreter(Arena):
 
     def describe(self) -> str:
         """The back end in a few words."""
-        lacking = without_kernel(self.program)
+        lacking = self.program.without_kernel
         why = f" (no C kernel for {', '.join(lacking)})" if lacking else ""
         return f"NumPy reference{why}"
 
@@ -48,6 +47,8 @@ class Interpreter(Arena):
                 steps = range(frame.steps) if step is None else (step,)
                 for t in reversed(steps) if item.reverse else steps:
                     for op in item.body:
+                        if op.first_only and t > 0:
+                            continue
                         if t > 0 or not op.after_first:
                             self._execute(op, frame, t)
 

@@ -30,10 +30,10 @@ def _columns(rows: Sequence[PlanRow]) -> list[str]:
 
     Of rows with and without gates that are computed again, those with are called so.
     """
-    several = len({row.rule for row in rows}) > 1
+    several = len({(row.rule, row.source) for row in rows}) > 1
     again = any(row.recompute for row in rows)
     return [
-        f"{row.rule}\n" * several
+        f"{row.rule if row.source == 'bptt' else row.source}\n" * several
         + f"K={row.parts}"
         + ("\nrecompute" if row.recompute else "\n") * again
         for row in rows

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
+    from fptt.nets.layer import Layout
+    from fptt.nets.tracing import Tracing
     from fptt.program.ir import Buffer, Ref
 
 
@@ -45,11 +48,13 @@ class Emitter(Protocol):
         outputs: Sequence[Ref | None],
         *,
         after_first: bool = False,
+        first_only: bool = False,
         **attrs: object,
     ) -> None:
         """Appends one operation to the routine that is being written.
 
-        In a loop, one with `after_first` runs only at the steps after the first one of a part.
+        In a loop, one with `after_first` runs only at the steps after the first one of a part, one
+        with `first_only` only at that.
         """
 
 
@@ -70,3 +75,51 @@ class SourceEmitter(Emitter, Protocol):
 
     def recurrent_gradients(self) -> None:
         """The parameter gradients of recurrent layers, as products over all steps."""
+
+
+@dataclass(frozen=True)
+class TracedLayer:
+    """A layer of the body as a forward-mode source sees it, with the places of the present step.
+
+    Attributes:
+        index: its number in the network.
+        layer, layout: the layer, and its view of the program.
+        x, y: its input and its output.
+        dy: where the gradient of its output lies.
+        dx: where that of its input goes, None where nothing below trains.
+    """
+
+    index: int
+    layer: Tracing
+    layout: Layout
+    x: Ref
+    y: Ref
+    dy: Ref
+    dx: Ref | None
+
+
+class TraceEmitter(Emitter, Protocol):
+    """What a forward-mode gradient source sees besides: the present step of the network."""
+
+    @property
+    def layers(self) -> Sequence[TracedLayer]:
+        """The body from the lowest layer that trains upwards."""
+
+    @property
+    def loss_in_loop(self) -> bool:
+        """Whether every step has a loss, which is then computed inside the loop."""
+
+    def begin_step(self) -> None:
+        """Copies of what the step overwrites; at a part's first step, zero where sums begin."""
+
+    def forward_layers(self) -> None:
+        """One step of all layers up to the last recurrent one."""
+
+    def step_loss(self) -> None:
+        """The head and its loss at this step, back to the gradient of the body's output."""
+
+    def start_sums(self) -> None:
+        """After the part: zero in those gradients that can only be added to."""
+
+    def average_gradients(self) -> None:
+        """Divides the gradients that added up by the number of what counted."""

@@ -47,6 +47,13 @@ class LossSchedule:
         """Writes the loss operation: y and target to loss and its gradient d."""
         e.emit(CRITERION_OPS[criterion], [y, target], [d, loss])
 
+    def emit_step(
+        self, e: Emitter, criterion: Criterion, y: Ref, target: Ref, d: Ref, loss: Ref, count: Ref
+    ) -> None:
+        """Writes the loss of one step, for a loop over them: it adds to loss and count, and d is
+        the gradient of the sum; whoever uses them divides by count in the end."""
+        e.emit(f"{CRITERION_OPS[criterion]}_sum", [y, target, loss, count], [d, loss, count])
+
 
 @dataclass(frozen=True)
 class Last(LossSchedule):

@@ -37,7 +37,9 @@ class Rule:
         parts: K; part p covers the steps floor((p-1) T/K) to floor(p T/K) - 1.
         state: "reset" starts every sequence from h = 0, "carry" goes on from the sequence before
             (language modelling).
-        source: name of the gradient source.
+        source: where the gradient comes from: "bptt", "rtrl", "ostl" or "eprop"; see
+            `fptt.rules.sources`. The latter three go forwards in time: memory does not depend on T,
+            and the gradient reaches back beyond the part.
     """
 
     parts: int = 1
@@ -91,7 +93,7 @@ class BPTT(Rule):
         state: "reset" or "carry", see `Rule`.
 
     Raises:
-        InputError: parts other than 1, or an unknown option.
+        InputError: parts other than 1, another source, or an unknown option.
 
     Example:
         >>> BPTT().bounds(28)
@@ -102,6 +104,11 @@ class BPTT(Rule):
         super().__post_init__()
         if self.parts != 1:
             raise InputError(f"BPTT has one part, not {self.parts}; use TBPTT(parts={self.parts})")
+        if self.source != "bptt":
+            raise InputError(
+                f'BPTT is itself a source of gradients; for source="{self.source}" use '
+                f'TBPTT(parts=1, source="{self.source}")'
+            )
 
 
 @dataclass(frozen=True)
@@ -114,6 +121,7 @@ class TBPTT(Rule):
     Args:
         parts: K.
         state: "reset" or "carry", see `Rule`.
+        source: see `Rule`; with one that goes forwards in time nothing is truncated.
 
     Raises:
         InputError: parts below 1, or an unknown option.
@@ -121,6 +129,8 @@ class TBPTT(Rule):
     Example:
         >>> TBPTT(parts=3).bounds(10)
         [(0, 3), (3, 6), (6, 10)]
+        >>> TBPTT(source="rtrl").source
+        'rtrl'
     """
 
 

@@ -52,7 +52,7 @@ def _check_values(program: Program, buffer: Buffer, array: Array) -> None:
         raise Malformed(f"its buffer {name} contains numbers that bfloat16 does not have")
     if name == "lr" and (array < 0).any():
         raise Malformed("its learning rate is negative")
-    if buffer.dtype == "int32":
+    if buffer.dtype == "int32" and buffer.role in (Role.INPUT, Role.TARGET):
         # rows that never ran are 0; -1 is no label
         above = program.net.tokens if buffer.role == Role.INPUT else program.net.outputs
         lowest = 0 if buffer.role == Role.INPUT else -1

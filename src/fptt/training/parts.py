@@ -90,14 +90,37 @@ class PartRunner:
             if number == 0:
                 self.begin_sequence(frame)
             rows, low, high = frame.rows[0], frame.begin, frame.begin + frame.steps
-            self.backend.write("input", batch.x[:rows, low:high].swapaxes(0, 1))
-            self.backend.run("forward", frame)
+            x = batch.x[:rows, low:high].swapaxes(0, 1)
             targets = (
                 batch.y[:rows, low:high].swapaxes(0, 1)
                 if self.program.schedule.every_step
                 else batch.y[:rows]
             )
+            self._forward(frame, x, targets)
             yield frame, self.learn(frame, targets, self._fractions(batch, frame), update=update)
+
+    def _forward(self, frame: Frame, x: Array, targets: Array) -> None:
+        """The forward pass of a part: at once, or step by step where input has one place."""
+        if self.program.buffers["input"].steps:
+            self.backend.write("input", x)
+            self.backend.run("forward", frame)
+            return
+        for t, rows in enumerate(frame.rows):
+            self.write_step(t, x[t, :rows], targets[t, :rows] if self.loss_in_loop else None)
+            self.backend.run("forward", frame, t)
+
+    def write_step(self, t: int, x: Array, targets: Array | None) -> None:
+        """Writes the input of step t of a part, and the targets if its loss is computed there."""
+        steps = self.program.buffers["input"].steps
+        self.backend.write("input", x, step=t if steps else None)
+        if self.loss_in_loop:
+            assert targets is not None
+            self.backend.write("target", targets)
+
+    @property
+    def loss_in_loop(self) -> bool:
+        """Whether every step has a loss that is computed in the forward pass."""
+        return self.program.schedule.every_step and not self.program.buffers["target"].steps
 
     def _fractions(self, batch: Batch, frame: Frame) -> Array:
         """b of the auxiliary loss, for every row of the part."""
@@ -123,7 +146,8 @@ class PartRunner:
         """
         loss = None
         if self._counts(targets, frame):
-            self.backend.write("target", targets)
+            if not self.loss_in_loop:
+                self.backend.write("target", targets)
             if self.program.schedule.fractional:
                 self.backend.write("fraction", fractions)
             moved = {b.name: self.backend.read(b.name) for b in self.program.moved_by_loss}
@@ -147,9 +171,11 @@ class PartRunner:
         try:
             self.backend.run("update", frame)
             self._require_finite_state(frame)
-        except BaseException:  # Ctrl-C too must not leave half of an update
+        except BaseException as error:  # Ctrl-C too must not leave half of an update
             self.backend.learned[...] = good
             self._write(before_loss)
+            if isinstance(error, NumericalError):
+                self.reset()  # traces are among what came back, and the state is zero now
             raise
 
     def _write(self, values: Mapping[str, Array]) -> None:

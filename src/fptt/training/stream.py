@@ -65,7 +65,7 @@ class Stream:
         after = 0 if high == program.steps else self.rows
         self.frame = Frame(part, low, (self.rows,) * (t + 1), after)
         self._targets.append(targets)
-        backend.write("input", x, step=t)
+        self._parts.write_step(t, x, targets)
         backend.run("forward", self.frame, t)
         backend.run("readout", self.frame, t)
         outputs = self._outputs(t)

@@ -4,10 +4,12 @@ from fptt.program.opset import (
     cells,
     diagonal,
     elementwise,
+    eprop,
     losses,
     movement,
     products,
     spiking,
+    traces,
     updates,
 )
 
@@ -15,9 +17,11 @@ __all__ = [
     "cells",
     "diagonal",
     "elementwise",
+    "eprop",
     "losses",
     "movement",
     "products",
     "spiking",
+    "traces",
     "updates",
 ]

@@ -124,3 +124,64 @@ def squared_error(y: Array, target: Array) -> tuple[Array, Array]:
     d = np.zeros_like(y)
     d[rows] = difference * (2 * share)
     return d, (difference * difference).sum(keepdims=True)[0] * share
+
+
+# -- a loss that adds up step by step, for gradients that are computed forwards in time ------
+
+
+def _cross_entropy_sum_work(
+    d: Mapping[str, int], attrs: Mapping[str, Any], given: frozenset[str]
+) -> dict[str, Work]:
+    n, c = d["n"], d["c"]
+    return {"softmax": Work(mul=n * c, add=n * c + n * (c - 1) + n * c + 2 * n, trans=n * c + n)}
+
+
+@op(
+    "logits:n,c target#int:n total:1 count#int:1 -> d:n,c total_out:1 count_out#int:1",
+    main_class="softmax",
+    in_place="logits=d total=total_out count=count_out",
+    work=_cross_entropy_sum_work,
+)
+def cross_entropy_sum(
+    logits: Array, target: Array, total: Array, count: Array
+) -> tuple[Array, Array, Array]:
+    """total' = total + the sum of -log P(target) over the rows with target >= 0.
+
+    count' = count + the number of these rows, and d is the gradient of total'. How many pairs a
+    part will have is not known before its end, so `average` divides then.
+    """
+    rows = np.flatnonzero(target >= 0)
+    label = target[rows]
+    d, surprise = _softmax(logits)
+    d[rows, label] -= 1
+    d[target < 0] = 0
+    return d, total + surprise[rows, label].sum(), count + len(rows)
+
+
+@op(
+    "y:n,c target:n,c total:1 count#int:1 -> d:n,c total_out:1 count_out#int:1",
+    main_class="EWO-basic",
+    in_place="y=d total=total_out count=count_out",
+    work=lambda d, attrs, given: {"EWO-basic": Work(2, 2) * (d["n"] * d["c"])},
+)
+def squared_error_sum(
+    y: Array, target: Array, total: Array, count: Array
+) -> tuple[Array, Array, Array]:
+    """total' = total + the sum of (y - target)^2 over rows with a target (a NaN marks none), whose
+    numbers count' counts; d is the gradient of that sum."""
+    rows = np.flatnonzero(target[:, 0] == target[:, 0])
+    difference = y[rows] - target[rows]
+    d = np.zeros_like(y)
+    d[rows] = difference * 2
+    return d, total + (difference * difference).sum(), count + difference.size
+
+
+@op(
+    "total:* count#int:1 -> mean:*",
+    main_class="EWO-basic",
+    in_place="total=mean",
+    work=lambda d, attrs, given: {"EWO-basic": Work(mul=d["size"])},
+)
+def average(total: Array, count: Array) -> Array:
+    """mean = total / max(count, 1)."""
+    return np.asarray(total / max(int(count[0]), 1))

@@ -1,0 +1,98 @@
+"""Forward-mode gradients by autograd: the whole history kept, and the paths that a source leaves
+out cut by hand. Written from the definitions; nothing here knows a trace.
+
+    rtrl    nothing is cut, and nothing is detached between parts
+    ostl    for the parameters of layer l: its input is a constant, its own recurrence is whole, and
+            the layers above it take the state before the step as a constant
+    eprop   as ostl, and an LSTM's h of the step before is a constant, too; c is not
+
+Where weights change between parts, each step keeps the weights that it was computed with, and the
+gradient is the sum over these copies.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from oracle import CELLS, Oracle
+
+
+def constant(state):
+    return tuple(value.detach() for value in state)
+
+
+class ForwardOracle(Oracle):
+    """An Oracle whose gradient comes from a forward-mode source; `rule` names it as `source`."""
+
+    def __init__(self, layers, rule, *args, **options):
+        super().__init__(layers, rule, *args, **options)
+        self.source = rule["source"]
+        #: the layers whose parameters one pass is for
+        whole = self.source == "rtrl"
+        self.passes = [None] if whole else list(range(len(layers)))
+        self.copies, self.focus, self.histories = [], None, None
+
+    def weights(self):
+        return self.copies[-1]
+
+    def step(self, x, state):
+        after = []
+        for n, (kind, *_) in enumerate(self.layers):
+            prefix = f"{n}."
+            w = {k[len(prefix) :]: v for k, v in self.weights().items() if k.startswith(prefix)}
+            before = state[n]
+            if self.focus == n:
+                x = x.detach()
+                if self.source == "eprop" and kind == "LSTM":
+                    before = (before[0].detach(), before[1])
+            elif self.focus is not None and n > self.focus:
+                before = constant(before)
+            x, layer_state = CELLS[kind](w, x, before)
+            after.append(layer_state)
+        return x, after
+
+    def new_weights(self):
+        self.copies.append(
+            {n: v.detach().clone().requires_grad_(True) for n, v in self.theta.items()}
+        )
+
+    def through_time(self, x, y, lengths, state):
+        """(part, its loss, gradient, what Q learns); the caller may update after each."""
+        if self.histories is None or self.rule["state"] == "reset":
+            self.copies, self.histories = [], dict.fromkeys(self.passes, state)
+        for part in range(self.parts):
+            self.new_weights()
+            gradient = {n: torch.zeros_like(v) for n, v in self.theta.items()}
+            for focus in self.passes:
+                self.focus = focus
+                loss, self.histories[focus], lessons = self.part_loss(
+                    part, x, y, lengths, self.histories[focus]
+                )
+                if loss is not None:
+                    self.add_gradient(gradient, loss, focus)
+            yield part, loss, gradient, lessons
+
+    def add_gradient(self, gradient, loss, focus):
+        names = [n for n in gradient if focus is None or n.startswith(f"{focus}.")]
+        for copy in self.copies if names else ():
+            grads = torch.autograd.grad(
+                loss, [copy[n] for n in names], allow_unused=True, retain_graph=True
+            )
+            for name, g in zip(names, grads, strict=True):
+                if g is not None:
+                    gradient[name] += g
+
+    def train_batch(self, x, y, lengths=None):
+        losses = []
+        for _, loss, gradient, lessons in self.through_time(*self.start(x, y, lengths)):
+            if loss is not None:
+                self.update(gradient)
+                self.learn_q(lessons)
+                losses.append(float(loss.detach()))
+        return float(np.mean(losses))
+
+    def part_gradients(self, x, y, lengths=None):
+        return [
+            None if loss is None else {n: g.numpy().copy() for n, g in gradient.items()}
+            for _, loss, gradient, _ in self.through_time(*self.start(x, y, lengths))
+        ]
