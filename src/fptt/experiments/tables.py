@@ -215,16 +215,18 @@ def _text_budget(choice: Choice, base: Experiment) -> Experiment:
 
 def _equal_memory(choice: Choice) -> Iterable[tuple[str, Experiment]]:
     both = {TBPTT: LOSSES["+ auxiliary"], FPTT: LOSSES["+ auxiliary + R"]}
-    images = Experiment("s-mnist", lr=0.003, batch=16, epochs=12, limit=5000)
-    images = _budget(choice, images, _PUBLISHED_STEPS, subset=True)
-    yield from _grid(choice, images, both, (4, 10, 28, 112), (28,))
+    images = Experiment(
+        "s-mnist", lr=0.002, batch=16, epochs=6, limit=10_000, forget_bias=1.0, schedule="cosine"
+    )
+    images = _budget(choice, images, subset=True)
+    yield from _grid(choice, images, both, (10, 28, 112), (28,))
     yield from _equal_voices(choice, both)
-    text = Experiment("char", {"steps": 100}, hidden=128, embedding=32, batch=8, lr=0.003, epochs=3)
+    text = Experiment("char", {"steps": 100}, hidden=128, embedding=32, batch=8, lr=0.003, epochs=2)
     if choice.quick:
         text = replace(text, task_options={"steps": 12}, embedding=6)
     text = _text_budget(replace(choice, limit=None), text)
     labels = {"TBPTT": {"rule": "tbptt"}, "FPTT": {"rule": "fptt"}}
-    yield from _grid(choice, text, labels, (2, 5, 10, 50), (3,))
+    yield from _grid(choice, text, labels, (5, 10, 50), (3,))
 
 
 def _equal_voices(
