@@ -21,8 +21,8 @@ RESULTS = Path("results")
 TableName = Annotated[
     str,
     typer.Argument(
-        help="s-mnist, ps-mnist, cifar10, add, words, char, programs, networks, full, "
-        "equal-memory; fsdd, sweep, formats, small."
+        help="s-mnist, ps-mnist, cifar10, add, words, char, programs, networks, spiking, "
+        "full, equal-memory; fsdd, sweep, formats, small."
     ),
 ]
 Quick = Annotated[
@@ -84,7 +84,8 @@ def reproduce(
     and without R(t). add: the add task, T = 200 and 1000. words, char: language models, Penn
     Treebank where it is in the data folder and Tiny Shakespeare otherwise. programs: rows and
     pixels beside PyTorch. networks: BPTT and FPTT on two networks, with and without momentum.
-    full: all of S-MNIST. equal-memory: truncated BPTT and FPTT in the same bytes.
+    spiking: LIF, adaptive and liquid neurons. full: all of S-MNIST. equal-memory: truncated BPTT
+    and FPTT in the same bytes.
 
     Studies with a form of their own:
 

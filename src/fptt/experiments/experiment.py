@@ -147,6 +147,7 @@ class Experiment:
         return make_rule(
             self.rule,
             self.parts,
+            source=self.source,
             alpha=self.alpha,
             beta=self.beta,
             mode=self.mode,

@@ -166,6 +166,27 @@ def _networks(choice: Choice) -> Iterable[tuple[str, Experiment]]:
             yield f"FPTT, {kind}", replace(base, rule="fptt", parts=parts, **options)
 
 
+def _spiking(choice: Choice) -> Iterable[tuple[str, Experiment]]:
+    """The grey value of a pixel, or of a row of them, is the input current of a step."""
+    base = Experiment(
+        "mnist-rows", subset=True, hidden=64, lr=0.005, batch=50, epochs=10, engine="reference"
+    )
+    by_rows, pixels = base, replace(base, task="s-mnist", epochs=20)
+    for what, one, cells, full in (
+        ("rows", by_rows, ("lif", "alif", "ltc"), (4,)),
+        ("pixels", pixels, ("ltc",), (28,)),
+    ):
+        for cell in cells:
+            sized = replace(_budget(choice, one), cell=cell)
+            name = f"{what}, {cell.upper()}"
+            yield f"BPTT, {name}", replace(sized, rule="bptt", parts=1)
+            for parts in choice.parts or full:
+                yield (
+                    f"FPTT + auxiliary, {name}",
+                    replace(sized, rule="fptt", parts=parts, loss="auxiliary"),
+                )
+
+
 # -- long memory, text -----------------------------------------------------------------------
 
 
@@ -284,6 +305,12 @@ TABLES: Mapping[str, Table] = {
             "BPTT and FPTT on the default and the simplified network, momentum on and off",
             "test_accuracy",
             _networks,
+        ),
+        Table(
+            "spiking",
+            "Spiking neurons on MNIST by rows and by pixels: BPTT and FPTT",
+            "test_accuracy",
+            _spiking,
         ),
         Table("full", "S-MNIST, all 60,000 images", "test_accuracy", _full),
         Table(
