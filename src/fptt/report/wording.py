@@ -8,10 +8,10 @@ from fptt.experiments.summary import Group, Spread
 TABLES = {
     "equal-memory": (
         "Equal training memory: TBPTT against FPTT",
-        "Both with the auxiliary loss. FPTT keeps lambda and the running mean beside the "
-        "activations of a part, so for the bytes of an FPTT run truncated BPTT can afford longer "
-        "parts. The control is the best TBPTT configuration that fits in the bytes of the FPTT "
-        "run.",
+        "Images and voices with the auxiliary loss, characters with a target at every step. FPTT "
+        "keeps lambda and the running mean beside the activations of a part, so for the bytes of "
+        "an FPTT run truncated BPTT can afford longer parts. The control is the best TBPTT "
+        "configuration that fits in the bytes of the FPTT run.",
     ),
     "full": ("Full-size S-MNIST", "All 60,000 images, pixel by pixel."),
     "s-mnist": ("S-MNIST: sweep over K", "MNIST pixel by pixel, T = 784 in K parts."),
