@@ -1,5 +1,7 @@
 """The errors and warnings that users see. An error carries the exit code of the command line."""
 
+from collections.abc import Mapping, Sequence
+
 
 class FpttError(Exception):
     """The work failed (a full disk, a loss that became NaN, ...)."""
@@ -14,7 +16,13 @@ class InputError(FpttError, ValueError):
 
 
 class NumericalError(FpttError, ArithmeticError):
-    """NaN or Inf appeared; training stopped and the last good state was kept."""
+    """NaN or Inf appeared; training stopped and the last good state was kept.
+
+    Attributes:
+        rows: of the epochs that were complete, where it happened in `Trainer.fit`.
+    """
+
+    rows: Sequence[Mapping[str, float]] = ()
 
 
 class SaveError(FpttError, OSError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -63,28 +63,22 @@ def execute(
     task = load_task(experiment, data_dir)
     with _alone(experiment, state_dir):
         net = _network(experiment, task, data_dir, state_dir, should_stop)
-        rows: list[Row] = []
         checkpoint = None if state_dir is None else Path(state_dir) / f"{experiment.key}.ckpt"
-
-        def epoch_done(row: Row) -> None:
-            rows.append(row)
-            if on_epoch:
-                on_epoch(row)
-
         options: dict[str, Any] = {
             "test": task.test,
             "schedule": experiment.learning_rates(),
             "checkpoint": checkpoint,
             "resume": checkpoint is not None,
-            "on_epoch": epoch_done,
+            "on_epoch": on_epoch,
             "should_stop": should_stop,
         }
         trainer, described = _trainer(experiment, task, net)
+        rows: Sequence[Mapping[str, float]]
         diverged = None
         try:
             rows = trainer.fit(task.train, experiment.epochs, **options).rows
         except NumericalError as error:
-            diverged = str(error)
+            rows, diverged = error.rows, str(error)
         record = {
             "version": VERSION,
             "key": experiment.key,
@@ -221,7 +215,7 @@ def _keep(trainer: Any, net: Network, path: Path, task: Task) -> None:
     save_model(path, net, trainer.parameters(), task.loss, task.criterion)
 
 
-def _finite(row: Row) -> dict[str, float | None]:
+def _finite(row: Mapping[str, float]) -> dict[str, float | None]:
     """JSON has no NaN and no Inf."""
     return {name: value if np.isfinite(value) else None for name, value in row.items()}
 

@@ -129,7 +129,11 @@ class TorchTrainer:
             self.model.train()
             total, count = 0.0, 0
             for chosen in batches(self.seed, self.batch, len(x), epoch, shuffle=True):
-                losses = self._train(x[chosen], y[chosen])
+                try:
+                    losses = self._train(x[chosen], y[chosen])
+                except NumericalError as error:
+                    error.rows = rows
+                    raise
                 total, count = total + float(np.mean(losses)), count + 1
                 if should_stop is not None and should_stop():
                     raise KeyboardInterrupt

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fptt.checks import is_number, is_whole
-from fptt.errors import InputError
+from fptt.errors import InputError, NumericalError
 from fptt.nets.layer import check_size
 from fptt.rules.schedules import Memory, Schedule
 from fptt.storage import snapshot
@@ -99,7 +99,8 @@ def fit(
     Raises:
         InputError: data that do not fit; a checkpoint that exists without `resume`, or one of
             another program, other data or another schedule.
-        NumericalError: NaN or Inf; the trainer keeps the last good state.
+        NumericalError: NaN or Inf; the trainer keeps the last good state. Its `rows` are the epochs
+            that were complete.
         SaveError: the checkpoint cannot be written; the one before is untouched.
     """
     check_size("fit", "epochs", epochs)
@@ -134,29 +135,42 @@ def fit(
             snapshot.save(trainer, checkpoint, {"fit": vars(position), "own": own})
             saved = time.monotonic()
 
-    while position.epoch < epochs:
-        order = list(
-            batches(trainer.seed, trainer.program.batch, len(x), position.epoch, shuffle=shuffle)
-        )
-        if carry and position.batch == 0:
-            trainer.reset_state()
-        for rows in order[position.batch :]:
-            loss = trainer.train_batch(x[rows], y[rows], None if lengths is None else lengths[rows])
-            position.batch += 1
-            if loss == loss:
-                position.loss_sum, position.losses = position.loss_sum + loss, position.losses + 1
-            if on_batch:
-                on_batch(position.batch, len(order), position.loss_sum / max(position.losses, 1))
-            stop = should_stop is not None and should_stop()
-            if stop or time.monotonic() - saved > CHECKPOINT_S:
-                save()
-            if stop:
-                raise KeyboardInterrupt
-        row = _end_epoch(trainer, position, test, schedule, started)
-        started = time.perf_counter()
-        if on_epoch:
-            on_epoch(row)
-        save()
+    try:
+        while position.epoch < epochs:
+            order = list(
+                batches(
+                    trainer.seed, trainer.program.batch, len(x), position.epoch, shuffle=shuffle
+                )
+            )
+            if carry and position.batch == 0:
+                trainer.reset_state()
+            for rows in order[position.batch :]:
+                loss = trainer.train_batch(
+                    x[rows], y[rows], None if lengths is None else lengths[rows]
+                )
+                position.batch += 1
+                if loss == loss:
+                    position.loss_sum, position.losses = (
+                        position.loss_sum + loss,
+                        position.losses + 1,
+                    )
+                if on_batch:
+                    on_batch(
+                        position.batch, len(order), position.loss_sum / max(position.losses, 1)
+                    )
+                stop = should_stop is not None and should_stop()
+                if stop or time.monotonic() - saved > CHECKPOINT_S:
+                    save()
+                if stop:
+                    raise KeyboardInterrupt
+            row = _end_epoch(trainer, position, test, schedule, started)
+            started = time.perf_counter()
+            if on_epoch:
+                on_epoch(row)
+            save()
+    except NumericalError as error:
+        error.rows = position.rows
+        raise
     return History(position.rows)
 
 
