@@ -2234,6 +2234,142 @@ def run_tests(copy: Path, tests: tuple[str, ...], output: Path) -> int:
         os._exit(code)
 
 
+# --- diagonal RTRL, and e-prop of spiking cells ----------
+
+DIAGONAL_TRACES, SPIKE_TRACES = (
+    "program/opset/diagonal_traces.py",
+    "program/opset/spiking_traces.py",
+)
+DIAGONALLY = "test_sources_diagonal.py::"
+
+
+def exact(body, objective="last-cross_entropy"):
+    return f"{DIAGONALLY}test_one_layer_is_bptt[{objective}-{body}-diagonal]"
+
+
+def cut(source, body, objective="last-cross_entropy"):
+    return f"{DIAGONALLY}test_autograd_with_the_other_paths_cut[{objective}-{source}-{body}]"
+
+
+for name, old, new in (
+    ("the trace of nu does not go on", "moved = e - np.concatenate", "moved = -np.concatenate"),
+    ("gamma's part in nu dropped", "np.concatenate((by_gamma, by_gamma)) * u", "0 * u"),
+    (
+        "|Lambda| in the place of its square",
+        "imaginary * imaginary) / _scale(nu)",
+        "0) / _scale(nu)",
+    ),
+    (
+        "theta turns the other way",
+        "e_x - phase * y, e_y + phase * x",
+        "e_x + phase * y, e_y - phase * x",
+    ),
+    ("B without gamma", "real + _scale(nu)[:, None] * x[:, None, :]", "real + x[:, None, :]"),
+    ("the imaginary rows of B as the real ones", "(d_y * x - d_x * y)", "(d_x * x + d_y * y)"),
+    ("only the real part of the state learns", "np.asarray(real + imaginary)", "np.asarray(real)"),
+):
+    mutation(f"diagonal RTRL: LRU: {name}", (DIAGONAL_TRACES, old, new), tests=exact("LRU"))
+for name, old, new in (
+    ("no way from h to c", "_four(f) * ec + _four(c_by_h) * eh", "_four(f) * ec"),
+    ("no way from h through o", " * ec + _four(v_o * by_o) * eh", " * ec"),
+    ("the way from h through f dropped", "v_i * by_i + v_f * by_f + v_g", "v_i * by_i + v_g"),
+    ("f forgotten", "_four(f) * ec + _four(c_by_h)", "ec + _four(c_by_h)"),
+    ("gates i and g swapped", "(by_i, by_f, by_g, by_o)", "(by_g, by_f, by_i, by_o)"),
+    ("o has no weights of its own", "rest + through_o", "rest"),
+):
+    mutation(
+        f"diagonal RTRL: element-wise LSTM: {name}",
+        (DIAGONAL_TRACES, old, new),
+        tests=exact("ElementwiseLSTM"),
+    )
+mutation(
+    "diagonal RTRL: element-wise LSTM: h of this step in the place of the one before",
+    (ELSTM_LAYER, '"weight_hh": (None, h_before)', '"weight_hh": (None, self.state(e)[0].at(0))'),
+    tests=exact("ElementwiseLSTM"),
+)
+mutation(
+    "diagonal RTRL: LRU: the state of this step in the place of the one before",
+    (LRU_LAYER, '"lru_phase_trace", [before]', '"lru_phase_trace", [self.state(e)[0].at(0)]'),
+    tests=exact("LRU"),
+)
+mutation(
+    "diagonal RTRL: LRU: the signal below lacks gamma",
+    (
+        LRU_LAYER,
+        'e.emit("product", [du, e.parameter("weight_ih").whole, None], [dx])',
+        'e.emit("product", [dy, e.parameter("weight_ih").whole, None], [dx])',
+    ),
+    tests=cut("diagonal", "Embedding-ElementwiseLSTM-LRU-Linear"),
+)
+mutation(
+    "leaky integrator: the trace does not decay",
+    (SPIKE_TRACES, "np.asarray(eps * decay +", "np.asarray(eps +"),
+    tests=exact("LeakyIntegrator"),
+)
+for name, old, new in (
+    ("no adaptation", "- eps_a * beta)).sum(axis=0)", "+ 0 * eps_a)).sum(axis=0)"),
+    ("the adaptation does not last", "eps_a * rho + spike", "spike"),
+    ("an adapted spike costs nothing", "- eps_a * beta)\n    return", "+ 0 * eps_a)\n    return"),
+    ("psi dropped from the signal", "pseudo_derivative(u, surrogate, gamma, width) * dz", "dz"),
+    (
+        "psi without the adapted threshold",
+        "threshold if a is None else a * beta + threshold",
+        "threshold",
+    ),
+):
+    mutation(
+        f"e-prop: ALIF: {name}",
+        (SPIKE_TRACES, old, new),
+        tests=cut("eprop", "ALIF-LeakyIntegrator", "every_step-mse"),
+    )
+mutation(
+    "e-prop: ALIF: eps_v moves on before eps_a takes it",
+    (
+        "nets/alif.py",
+        "            # eps_a takes eps_v of the step before\n",
+        '            e.emit("leaky_trace", [eps_v, operand], [eps_v], decay=1 * self.decay)\n',
+    ),
+    (
+        "nets/alif.py",
+        '            e.emit("leaky_trace", [eps_v, operand], [eps_v], decay=self.decay)\n',
+        "",
+    ),
+    tests=cut("eprop", "ALIF-Linear"),
+)
+mutation(
+    "e-prop: ALIF: psi of this step in the adaptation's trace",
+    (
+        "nets/alif.py",
+        "        _, v_before, a_before = self.before(e)\n",
+        "        _, v_before, a_before = (state.at(0) for state in self.state(e))\n",
+    ),
+    tests=cut("eprop", "ALIF-Linear"),
+)
+mutation(
+    "e-prop: LIF: the z that the step starts from is lost",
+    (
+        "nets/lif.py",
+        'e.emit("copy", [self.state(e)[0].whole]',
+        'e.emit("copy", [self.state(e)[1].whole]',
+    ),
+    tests=cut("eprop", "Embedding-LIF-ALIF-LIF-LeakyIntegrator"),
+)
+mutation(
+    "e-prop: spiking: the signal below goes through the weights without psi",
+    (
+        "nets/spiking.py",
+        'e.emit("product", [du, e.parameter("weight_ih").whole, None], [dx])',
+        'e.emit("product", [dy, e.parameter("weight_ih").whole, None], [dx])',
+    ),
+    tests=cut("eprop", "LSTM-ALIF-Linear"),
+)
+mutation(
+    "compare: no growth where a leaky integrator reads out",
+    ("experiments/compare.py", "not isinstance(layer, LeakyIntegrator)", "True"),
+    tests=DIAGONALLY + "test_compare_on_the_command_line[alif-eprop]",
+)
+
+
 def _child(copy, tests):
     import pytest
 

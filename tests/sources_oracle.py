@@ -2,9 +2,11 @@
 out cut by hand. Written from the definitions; nothing here knows a trace.
 
     rtrl    nothing is cut, and nothing is detached between parts
-    ostl    for the parameters of layer l: its input is a constant, its own recurrence is whole, and
+    ostl, diagonal
+            for the parameters of layer l: its input is a constant, its own recurrence is whole, and
             the layers above it take the state before the step as a constant
-    eprop   as ostl, and an LSTM's h of the step before is a constant, too; c is not
+    eprop   as ostl, and an LSTM's h of the step before is a constant, too; c is not; of a spiking
+            cell the z of the step before that goes through W_hh is, that in the adaptation is not
 
 Where weights change between parts, each step keeps the weights that it was computed with, and the
 gradient is the sum over these copies.
@@ -14,11 +16,38 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from oracle import CELLS, Oracle
+from oracle import CELLS, Oracle, lif, lstm, spike
 
 
 def constant(state):
     return tuple(value.detach() for value in state)
+
+
+# --- cells that do not see where their own outputs come from ----------
+
+
+def lstm_alone(w, x, state):
+    h, c = state
+    return lstm(w, x, (h.detach(), c))
+
+
+def lif_alone(w, x, state, **constants):
+    z, v = state
+    return lif(w, x, (z.detach(), v), **constants)
+
+
+def alif_alone(w, x, state, tau=20.0, tau_adaptation=200.0, threshold=1.0, beta=0.1, **surrogate):
+    """As `oracle.alif`; z acts on the neuron's own adaptation, and that way stays whole."""
+    z, v, a = state
+    seen = z.detach()
+    v = np.exp(-1 / tau) * v + x @ w["weight_ih"].T + seen @ w["weight_hh"].T + w["bias"]
+    v = v - threshold * seen
+    a = np.exp(-1 / tau_adaptation) * a + z
+    z = spike(v - threshold - beta * a, **surrogate)
+    return z, (z, v, a)
+
+
+ALONE = dict(LSTM=lstm_alone, LIF=lif_alone, ALIF=alif_alone)
 
 
 class ForwardOracle(Oracle):
@@ -40,14 +69,13 @@ class ForwardOracle(Oracle):
         for n, (kind, *_) in enumerate(self.layers):
             prefix = f"{n}."
             w = {k[len(prefix) :]: v for k, v in self.weights().items() if k.startswith(prefix)}
-            before = state[n]
+            before, cell = state[n], CELLS[kind]
             if self.focus == n:
                 x = x.detach()
-                if self.source == "eprop" and kind == "LSTM":
-                    before = (before[0].detach(), before[1])
+                cell = ALONE.get(kind, cell) if self.source == "eprop" else cell
             elif self.focus is not None and n > self.focus:
                 before = constant(before)
-            x, layer_state = CELLS[kind](w, x, before)
+            x, layer_state = cell(w, x, before, **self.options[n])
             after.append(layer_state)
         return x, after
 

@@ -144,6 +144,30 @@ CHOSEN = {
         SGD(lr=0.1),
         dict(loss="every_step"),
     ),
+    "LRU-ElementwiseLSTM-LeakyIntegrator, diagonal RTRL": (
+        [fptt.LRU(2, 3), fptt.ElementwiseLSTM(6, 4), fptt.LeakyIntegrator(4, 3)],
+        FPTT(parts=3, source="diagonal"),
+        SGD(lr=0.1),
+        {},
+    ),
+    "LRU-ElementwiseLSTM-Linear, diagonal RTRL, every step": (
+        [fptt.LRU(2, 3), fptt.ElementwiseLSTM(6, 4), Linear(4, 3)],
+        fptt.TBPTT(parts=2, source="diagonal"),
+        SGD(lr=0.1),
+        dict(loss="every_step"),
+    ),
+    "ALIF-LIF-LeakyIntegrator, e-prop": (
+        [fptt.ALIF(3, 5), fptt.LIF(5, 4), fptt.LeakyIntegrator(4, 3)],
+        FPTT(parts=3, source="eprop"),
+        SGD(lr=0.1),
+        {},
+    ),
+    "LIF-ALIF, triangle, e-prop, every step": (
+        [fptt.LIF(3, 4, surrogate="triangle"), fptt.ALIF(4, 3, surrogate="triangle")],
+        fptt.TBPTT(parts=2, source="eprop"),
+        Adam(),
+        dict(loss="every_step"),
+    ),
     "frozen body": ([LSTM(3, 5), Linear(5, 4)], FPTT(parts=3), SGD(), dict(train=["1.*"])),
 }
 

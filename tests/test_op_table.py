@@ -9,6 +9,7 @@ import inspect
 import math
 import os
 import re
+import zlib
 
 import numpy as np
 import pytest
@@ -45,7 +46,12 @@ REFERENCE_ONLY = {
     "squared_error_sum",
     "tangent_gradient",
     "weight_tangent",
-    *(kind for kind in table() if spec(kind).formula.__module__.endswith(".spiking")),
+    *(
+        kind
+        for kind in table()
+        if spec(kind).formula.__module__.rpartition(".")[2]
+        in ("spiking", "spiking_traces", "diagonal_traces")
+    ),
 }
 #: a product joined with the update along it -> what its name says instead of "update"
 MERGED = {
@@ -149,11 +155,14 @@ def some_programs():
                         criterion=criterion,
                         clip=1.0,
                     )
-    for cell, source in [
-        *((c, s) for c in CELLS.values() for s in ("rtrl", "ostl")),
-        (fptt.LSTM, "eprop"),
-    ]:
-        net = [fptt.Embedding(5, 3), cell(3, 4), fptt.Dropout(0.1), fptt.ReLU(), fptt.Linear(4, 3)]
+    for cell, source in [(c, s) for c in CELLS.values() for s in sorted(c.sources)]:
+        net = [
+            fptt.Embedding(5, 3),
+            cell(3, 4),
+            fptt.Dropout(0.1),
+            fptt.ReLU(),
+            fptt.Linear(cell(3, 4).width(3), 3),
+        ]
         for criterion in ("cross_entropy", "mse"):
             yield fptt.build(
                 fptt.Network([*net, cell(3, 2)]),
@@ -242,10 +251,18 @@ class Numbers:
     tolerance = 1e-6
 
     def __init__(self, seed=SEED):
-        self.rng = np.random.default_rng([seed, sorted(CASES).index(type(self).__name__)])
+        self.rng = np.random.default_rng([seed, zlib.crc32(type(self).__name__.encode())])
 
     def normal(self, *shape):
         return self.rng.normal(size=shape)
+
+    def current(self, *shape):
+        """Input currents: strong in the first row and in the last one, so that whatever is drawn
+        some neurons spike and some do not."""
+        current = self.normal(*shape)
+        current[0] += 20
+        current[-1] -= 20
+        return current
 
     def attributes(self, every=True):
         return [{}]
@@ -528,7 +545,7 @@ class lif_forward(Numbers):
         return [LIF]
 
     def operands(self):
-        return [self.normal(3, 5), self.normal(3, 5), self.rng.integers(0, 2, (3, 5)) * 1.0]
+        return [self.current(3, 5), self.normal(3, 5), self.rng.integers(0, 2, (3, 5)) * 1.0]
 
     def check(self, operands, attrs, results):
         current, v_before, z_before = operands
@@ -564,7 +581,7 @@ class alif_forward(Numbers):
 
     def operands(self):
         z_before = self.rng.integers(0, 2, (3, 5)) * 1.0
-        return [self.normal(3, 5), self.normal(3, 5), self.normal(3, 5) ** 2, z_before]
+        return [self.current(3, 5), self.normal(3, 5), self.normal(3, 5) ** 2, z_before]
 
     def check(self, operands, attrs, results):
         current, v_before, a_before, z_before = operands
@@ -604,7 +621,7 @@ class ltc_forward(Numbers):
 
     def operands(self):
         z_before = self.rng.integers(0, 2, (3, 5)) * 1.0
-        current, v_before = 2 * self.normal(3, 5), self.normal(3, 5)
+        current, v_before = 2 * self.current(3, 5), self.normal(3, 5)
         return [self.normal(3, 10), current, v_before, self.normal(3, 5) ** 2 / 4, z_before]
 
     def check(self, operands, attrs, results):
@@ -1487,6 +1504,247 @@ class lstm_eprop_gradient(Numbers):
             wanted[k, j] += d[n, cell] * (h(step) - h(-step)) / (2 * step)
         wanted = wanted.reshape(attrs["shape"]) + (0 if start is None else start)
         close(results[0], wanted, 1e-8)
+
+
+# --- traces of units that do not see each other ----------
+
+
+class LRUTrace(OfLRU):
+    """The derivative of `lru_forward` along a parameter and along the state before at once."""
+
+    def slope(self, e, *, nu=0, theta=0, u=0, step=1e-6):
+        above, below = (
+            self.forward(
+                self.u + by * u, self.nu + by * nu, self.theta + by * theta, self.before + by * e
+            )[0]
+            for by in (step, -step)
+        )
+        return (above - below) / (2 * step)
+
+    def draw(self):
+        self.eigenvalues()
+        self.u, self.before, self.e = (self.normal(3, 10) for _ in range(3))
+
+
+@case
+class lru_decay_trace(LRUTrace):
+    def operands(self):
+        self.draw()
+        return [self.e, self.u, self.before, self.nu, self.theta]
+
+    def check(self, operands, attrs, results):
+        close(results[0], self.slope(self.e, nu=1))
+
+
+@case
+class lru_phase_trace(LRUTrace):
+    def operands(self):
+        self.draw()
+        return [self.e, self.before, self.nu, self.theta]
+
+    def check(self, operands, attrs, results):
+        close(results[0], self.slope(self.e, theta=1))
+
+
+@case
+class lru_input_trace(LRUTrace):
+    def operands(self):
+        self.draw()
+        return [self.normal(3, 10, 4), self.normal(3, 4), self.nu, self.theta]
+
+    def check(self, operands, attrs, results):
+        e, x, *_ = operands
+        for j in range(4):  # the real row of B moves the real half of u
+            du = np.hstack([np.repeat(x[:, j : j + 1], 5, axis=1), np.zeros((3, 5))])
+            close(results[0][:, :, j], self.slope(e[:, :, j], u=du))
+
+
+@case
+class lru_unit_gradient(Numbers):
+    def calls(self):
+        d, e = self.normal(3, 10), self.normal(3, 10)
+        return [([d, e, start], {}) for start in (None, self.normal(5))]
+
+    def check(self, operands, attrs, results):
+        d, e, start = operands
+        wanted = np.array([np.vdot(d[:, [h, 5 + h]], e[:, [h, 5 + h]]) for h in range(5)])
+        close(results[0], wanted + (0 if start is None else start), 1e-13)
+
+
+@case
+class lru_input_gradient(Numbers):
+    tolerance = 5e-6  # sums over rows, of both signs
+
+    def calls(self):
+        d, e = self.normal(3, 10), self.normal(3, 10, 4)
+        return [([d, e, start], {}) for start in (None, self.normal(10, 4))]
+
+    def check(self, operands, attrs, results):
+        d, e, start = operands
+        d, e = (part[:, :5] + 1j * part[:, 5:] for part in (d, e))
+        halves = [np.einsum("nh,nhi->hi", d.conj(), e * turn).real for turn in (1, 1j)]
+        wanted = np.concatenate(halves)
+        close(results[0], wanted + (0 if start is None else start), 1e-13)
+
+
+@case
+class elementwise_lstm_trace(Numbers):
+    tolerance = 5e-6
+
+    def calls(self):
+        self.a, self.h, self.c = self.normal(3, 8), self.normal(3, 2), self.normal(3, 2)
+        v, x = self.normal(8), self.normal(3, 4)
+        sums = spec("diagonal_sum").formula(self.a, v, self.h)
+        gates, c, _ = spec("lstm_forward").formula(sums, self.c)
+        first = [gates, self.c, c, v]
+        eh, ec = self.normal(3, 8, 4), self.normal(3, 8, 4)
+        one = [eh[:, :, :1], ec[:, :, :1]]
+        return [
+            ([*first, eh, ec, x, None], {}),
+            ([*first, *one, None, self.h], {}),
+            ([*first, *one, None, None], {}),
+        ]
+
+    def check(self, operands, attrs, results):
+        _, _, _, v, eh, ec, x, h_before = operands
+        times = np.ones((3, 1)) if x is None else x
+        for k, j in np.ndindex(8, eh.shape[2]):
+            cell = k % 2
+            m = times[:, j] if h_before is None else h_before[:, cell]
+            found = []
+            for by in (1e-6, -1e-6):
+                a, h, c = self.a.copy(), self.h.copy(), self.c.copy()
+                a[:, k] += by * m
+                h[:, cell] += by * eh[:, k, j]
+                c[:, cell] += by * ec[:, k, j]
+                sums = spec("diagonal_sum").formula(a, v, h)
+                _, c_after, h_after = spec("lstm_forward").formula(sums, c)
+                found.append((h_after[:, cell], c_after[:, cell]))
+            for result, above, below in zip(results, *found, strict=True):
+                close(result[:, k, j], (above - below) / 2e-6, 1e-7)
+
+
+@case
+class elementwise_lstm_gradient(Numbers):
+    tolerance = 5e-6  # a sum over rows
+
+    def attributes(self, every=True):
+        return [dict(shape=(8, 4))]
+
+    def calls(self):
+        d, e = self.normal(3, 2), self.normal(3, 8, 4)
+        calls = [([d, e, start], dict(shape=(8, 4))) for start in (None, self.normal(8, 4))]
+        return [*calls, ([d, e[:, :, :1], self.normal(8)], dict(shape=(8,)))]
+
+    def check(self, operands, attrs, results):
+        d, e, start = operands
+        wanted = np.zeros(e.shape[1:])
+        for n, k in np.ndindex(3, 8):
+            wanted[k] += d[n, k % 2] * e[n, k]
+        close(results[0], wanted.reshape(attrs["shape"]) + (0 if start is None else start), 1e-13)
+
+
+# --- eligibility traces of spiking cells ----------
+
+OF_THRESHOLD = dict(threshold=0.6, beta=0.4)
+
+
+@case
+class leaky_trace(Numbers):
+    def attributes(self, every=True):
+        return [dict(decay=0.8)]
+
+    def calls(self):
+        attrs = self.attributes()[0]
+        return [([self.normal(3, 4), x], attrs) for x in (self.normal(3, 4), None)]
+
+    def check(self, operands, attrs, results):
+        eps, x = operands
+        x = np.ones_like(eps) if x is None else x
+        forward = spec("leaky_forward").formula  # of neurons with one input each
+        moved = [forward(by * x, by * eps, decay=0.8) for by in (1e-6, -1e-6)]
+        close(results[0], (moved[0] - moved[1]) / 2e-6)
+
+
+@case
+class leaky_trace_gradient(Numbers):
+    tolerance = 5e-6  # a sum over rows
+
+    def attributes(self, every=True):
+        return [dict(shape=(5, 4))]
+
+    def calls(self):
+        d, eps = self.normal(3, 5), self.normal(3, 4)
+        calls = [([d, eps, start], dict(shape=(5, 4))) for start in (None, self.normal(5, 4))]
+        return [*calls, ([d, eps[:, :1], self.normal(5)], dict(shape=(5,)))]
+
+    def check(self, operands, attrs, results):
+        d, eps, start = operands
+        wanted = sum(np.outer(d[n], eps[n]) for n in range(3)).reshape(attrs["shape"])
+        close(results[0], wanted + (0 if start is None else start), 1e-13)
+
+
+@case
+class adaptation_trace(Spikes):
+    constants = OF_THRESHOLD | {"rho": 0.9}
+
+    def operands(self):
+        self.v, self.a = self.normal(3, 5), self.normal(3, 5) ** 2
+        return [self.v, self.a, self.normal(3, 4), self.normal(3, 5, 4)]
+
+    def check(self, operands, attrs, results):
+        v, a, eps_v, eps_a = operands
+        at = v - 0.6 - 0.4 * a
+        for j in range(4):
+
+            def adaptation(by, j=j):
+                moved_v, moved_a = v + by * eps_v[:, j : j + 1], a + by * eps_a[:, :, j]
+                return 0.9 * moved_a + self.moved_spike(moved_v - 0.6 - 0.4 * moved_a, at, attrs)
+
+            wanted = (adaptation(1e-6) - adaptation(-1e-6)) / 2e-6
+            close(results[0][:, :, j], wanted, 1e-7)
+
+
+@case
+class spike_gradient(Spikes):
+    constants = OF_THRESHOLD
+
+    def calls(self):
+        v, dz = self.normal(3, 5), self.normal(3, 5)
+        return [
+            ([v, a, dz], one) for one in self.attributes() for a in (self.normal(3, 5) ** 2, None)
+        ]
+
+    def check(self, operands, attrs, results):
+        v, a, dz = operands
+        at = v - 0.6 - (0 if a is None else 0.4 * a)
+
+        def forward(moved):
+            return (self.moved_spike(at + moved, at, attrs),)
+
+        close(results[0], difference(forward, [np.zeros_like(v)], 0, (dz,)), 1e-7)
+
+
+@case
+class alif_eprop_gradient(Numbers):
+    tolerance = 5e-6  # a sum over rows
+
+    def attributes(self, every=True):
+        return [dict(beta=0.4, shape=(5, 4))]
+
+    def calls(self):
+        du, eps_v, eps_a = self.normal(3, 5), self.normal(3, 4), self.normal(3, 5, 4)
+        starts = (None, self.normal(5, 4))
+        calls = [([du, eps_v, eps_a, start], dict(beta=0.4, shape=(5, 4))) for start in starts]
+        narrow = [du, eps_v[:, :1], eps_a[:, :, :1], self.normal(5)]
+        return [*calls, (narrow, dict(beta=0.4, shape=(5,)))]
+
+    def check(self, operands, attrs, results):
+        du, eps_v, eps_a, start = operands
+        wanted = np.zeros(eps_a.shape[1:])
+        for n, h in np.ndindex(3, 5):
+            wanted[h] += du[n, h] * (eps_v[n] - 0.4 * eps_a[n, h])
+        close(results[0], wanted.reshape(attrs["shape"]) + (0 if start is None else start), 1e-13)
 
 
 @case

@@ -199,8 +199,9 @@ def test_the_reference_runs_it_by_default_and_the_engine_says_why_not(tmp_path):
     from fptt.deploy.export import export
 
     message = (
-        "the operation lstm_eprop_trace has no C kernel, so this program cannot be exported; "
-        'train it with Trainer(program, backend="reference"), or leave out what needs it'
+        "export: the program (LSTM(3, 5) - Dropout(0.2) - LSTM(5, 4) - Linear(4, 6)) has "
+        "operations without a C kernel, lstm_eprop_gradient, lstm_eprop_trace; train it on a "
+        'computer, with Trainer(program, backend="reference"), or choose other layers'
     )
     with pytest.raises(fptt.InputError, match=f"^{re.escape(message)}$"):
         export(program, trainer.parameters(), tmp_path / "model", target="rv64")

@@ -337,7 +337,7 @@ CHOICES = {
     "state": (make("FPTT", state="x"), "FPTT: state is 'x'; choose one of 'reset', 'carry'"),
     "source": (
         make("FPTT", source="rtlr"),
-        "FPTT: source is 'rtlr'; choose one of 'bptt', 'rtrl', 'ostl', 'eprop'",
+        "FPTT: source is 'rtlr'; choose one of 'bptt', 'rtrl', 'diagonal', 'ostl', 'eprop'",
     ),
     "source of BPTT": (
         make("BPTT", source="rtrl"),

@@ -33,7 +33,8 @@ RuleName = Annotated[str, typer.Option("--rule", help="fptt, tbptt or bptt.")]
 Source = Annotated[
     str,
     typer.Option(
-        help="Where gradients come from: bptt, or forwards in time rtrl, ostl or eprop (lstm only)."
+        help="Where gradients come from: bptt, or forwards in time rtrl, ostl, eprop or "
+        "diagonal, as far as the cells serve them."
     ),
 ]
 Loss = Annotated[

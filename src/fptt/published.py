@@ -102,7 +102,9 @@ def complexity(source: str, parts: int) -> Complexity | None:
     """The complexity of a source with K parts; None for one that nobody printed.
 
     Memory is that of activations and traces. The seeds let RTRL's memory grow with T, which it
-    does not: it is n^3 for the traces, whatever T is.
+    does not: it is n^3 for the traces, whatever T is. OSTL is stated for recurrent matrices; where
+    the recurrence is diagonal it is "diagonal". The exponents in n hold where inputs are about as
+    many as units: the lowest layer alone, with a fixed number of inputs I, has p ~ n I.
 
     Example:
         >>> complexity("bptt", 28).printed

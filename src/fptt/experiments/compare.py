@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
-from fptt.nets import Network
+from fptt.nets import LeakyIntegrator, Network
 from fptt.nets.layer import Recurrent
 from fptt.program import Program, build
 from fptt.program.ir import Role
@@ -320,6 +320,10 @@ def _growth(task: Task, net: Network, source: str, parts: int, batch: int) -> Gr
     return Growth(*exponents(steps, by_steps), *by_parts, *by_width)
 
 
+def _grows(layer: Recurrent) -> bool:
+    return not isinstance(layer, LeakyIntegrator)
+
+
 def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
     """The exponent e of cost ~ size^e.
 
@@ -331,9 +335,12 @@ def slope(sizes: Sequence[float], costs: Sequence[float]) -> float:
 
 
 def _widened(net: Network, factor: int) -> Network | None:
-    """The same stack with recurrent layers `factor` times as wide, if there is only one width."""
-    widths = {getattr(layer, "hidden", None) for layer in net.layers if layer.recurrent}
-    if len(widths) != 1 or None in widths:
+    """The same stack with recurrent layers `factor` times as wide, if there is only one width.
+
+    A leaky integrator is a readout, as wide as the targets say.
+    """
+    hidden = [layer for layer in net.layers if isinstance(layer, Recurrent) and _grows(layer)]
+    if len({layer.hidden for layer in hidden}) != 1:
         return None
     layers: list[Any] = []
     grown = 1
@@ -341,7 +348,7 @@ def _widened(net: Network, factor: int) -> Network | None:
         changes: dict[str, int] = {}
         if hasattr(layer, "inputs") and grown > 1:
             changes["inputs"] = layer.inputs * grown
-        if isinstance(layer, Recurrent):
+        if isinstance(layer, Recurrent) and _grows(layer):
             changes["hidden"] = layer.hidden * factor
             grown = factor
         elif layer.parameters():

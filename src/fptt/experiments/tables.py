@@ -195,7 +195,9 @@ def _add(choice: Choice) -> Iterable[tuple[str, Experiment]]:
     for steps in lengths:
         sequences = 200 if choice.quick else 10_000
         options = {"steps": steps, "n_train": sequences, "n_test": sequences // 10}
-        base = Experiment("add", options, batch=20, epochs=25, forget_bias=3.0)
+        # what a step forgets at first: 1 in 20, 1 in 400
+        bias = 6.0 if steps == 1000 else 3.0
+        base = Experiment("add", options, batch=20, epochs=25, forget_bias=bias)
         base = _budget(choice, base, ((0.8, 0.1),))
         yield f"BPTT, T={steps}", replace(base, rule="bptt", parts=1)
         for parts in _parts(choice, (10,), (4,)):

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any
 
 from fptt.nets.layer import Layout
-from fptt.nets.spiking import Spiking, decay_of, take_positive
+from fptt.nets.spiking import Spiking, decay_of, leaky_trace, take_positive
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -31,6 +31,9 @@ class ALIF(Spiking):
         eps_v(t+1) = decay eps_v(t) + z_pre(t)
         eps_a(t+1) = psi eps_v(t) + (rho - psi beta) eps_a(t)
         e(t)       = psi (eps_v(t) - beta eps_a(t))
+
+    where z_pre(t) is the input of step t + 1, z_t for W_hh and 1 for b. source="eprop" keeps eps_v
+    per input and eps_a per synapse, and leaves out the way through W_hh.
 
     Kept per step and sample: z, v, a, and the place of i, which takes its gradient (4 H numbers);
     with `recompute` z, v and a. Runs in the reference back end.
@@ -69,6 +72,7 @@ class ALIF(Spiking):
     surrogate: str = "multi_gaussian"
     gamma: float = 0.5
     surrogate_width: float = 0.5
+    sources = frozenset({"eprop"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -125,3 +129,42 @@ class ALIF(Spiking):
             **self.pseudo_derivative,
         )
         self.emit_below(e, dx, start, dz)
+
+    # -- e-prop ------------------------------------------------------------------------------------
+
+    def _eligibility(self, e: Layout, name: str) -> tuple[Ref, Ref]:
+        """eps_v, which is the same for all neurons, and eps_a."""
+        eps_v, theta = leaky_trace(e, "v", name), e.parameter(name)
+        inner = (self.hidden, *(theta.inner[1:] or (1,)))
+        return eps_v, e.trace(f"a/{theta.name}", inner).whole
+
+    def traces(self, e: Layout, source: str) -> None:
+        for name in self.trained(e):
+            self._eligibility(e, name)
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        _, v_before, a_before = self.before(e)
+        constants = {**self._constants, **self.pseudo_derivative}
+        del constants["decay"]  # of eps_v alone
+        for name in self.trained(e):
+            (eps_v, eps_a), operand = self._eligibility(e, name), self.multiplied(e, x).get(name)
+            # eps_a takes eps_v of the step before
+            operands = [v_before, a_before, eps_v, eps_a]
+            e.emit("adaptation_trace", operands, [eps_a], **constants)
+            e.emit("leaky_trace", [eps_v, operand], [eps_v], decay=self.decay)
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        du = self.emit_spike_gradient(e, dy)
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            g = gradient.whole
+            operands = [du, *self._eligibility(e, name), g if add else None]
+            e.emit("alif_eprop_gradient", operands, [g], beta=self.beta)
+
+    def emit_spike_gradient(self, e: Layout, dz: Ref) -> Ref:
+        _, v, a = (state.at(0) for state in self.state(e))
+        du = self.sum_gradients(e).at(0)
+        constants = {"threshold": self.threshold, "beta": self.beta, **self.pseudo_derivative}
+        e.emit("spike_gradient", [v, a, dz], [du], **constants)
+        return du

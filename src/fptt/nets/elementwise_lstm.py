@@ -22,7 +22,8 @@ class ElementwiseLSTM(Recurrent):
 
     It is `LSTM` with the diagonals of the four recurrent matrices in the place of the matrices, so
     a unit's state depends on its own past and the input alone. Therefore the traces that real-time
-    recurrent learning needs are no larger than the parameters. The cell called eLSTM in the
+    recurrent learning needs (source="diagonal") are two numbers per parameter and row, the
+    derivatives of its unit's h and c. The cell called eLSTM in the
     reference is a relative: it has the tied gates f and 1 - f, sees c_{t-1} in the place of
     h_{t-1}, and its output gate mixes units.
 
@@ -50,6 +51,7 @@ class ElementwiseLSTM(Recurrent):
 
     inputs: int
     hidden: int
+    sources = frozenset({"diagonal", "ostl"})
     adaptable = ()
     diagonal = ("weight_hh",)
 
@@ -109,3 +111,41 @@ class ElementwiseLSTM(Recurrent):
             start = gradient.whole if add else None
             operands = [at(self.gates(e), 0), at(self.state(e)[0], -1), start]
             e.emit("diagonal_gradient", operands, [gradient.whole])
+
+    # -- diagonal RTRL; inside a layer OSTL is the same -------------------------------------------
+
+    def _traces(self, e: Layout, name: str) -> tuple[Ref, Ref]:
+        """d h / d theta and d c / d theta."""
+        theta = e.parameter(name)
+        inner = (4 * self.hidden, *(theta.inner[1:] or (1,)))
+        of_h, of_c = (e.trace(f"{state}/{theta.name}", inner).whole for state in "hc")
+        return of_h, of_c
+
+    def traces(self, e: Layout, source: str) -> None:
+        for name in self.trained(e):
+            self._traces(e, name)
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        h_before, c_before = self.before(e)
+        of_step = [self.gates(e).at(0), c_before, self.state(e)[1].at(0)]
+        v = e.parameter("weight_hh").whole
+        factors = {"weight_ih": (x, None), "weight_hh": (None, h_before), "bias": (None, None)}
+        for name in self.trained(e):
+            traces = self._traces(e, name)
+            operands = [*of_step, v, *traces, *factors[name]]
+            e.emit("elementwise_lstm_trace", operands, list(traces))
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            (of_h, _), g = self._traces(e, name), gradient.whole
+            e.emit("elementwise_lstm_gradient", [dy, of_h, g if add else None], [g])
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        gates = self.gates(e).at(0)
+        c_before, c = self.before(e)[1], self.state(e)[1].at(0)
+        dc = self.gradient_state(e)[1].whole
+        e.emit("fill", [], [dc], value=0.0)
+        e.emit("lstm_backward", [gates, c_before, c, dy, dc], [gates, dc])
+        e.emit("product", [gates, e.parameter("weight_ih").whole, None], [dx])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from fptt.nets.layer import Layer, Layout, Parameter, Part, Recurrent, check_fit, take_sizes
 from fptt.nets.linear import Linear
-from fptt.nets.spiking import Spiking, decay_of, take_positive
+from fptt.nets.spiking import Spiking, decay_of, leaky_trace, take_positive
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -23,6 +23,10 @@ class LeakyIntegrator(Recurrent):
     The output is the potential y_t itself, in which the evidence of about tau steps has gathered:
     the spikes of the last step alone say little. Kept per step and sample: y, and the gradient of
     the sum (2 O numbers); with `recompute` only y. Runs in the reference back end.
+
+    Gradients forwards in time are exact inside the layer, and the same by every source that it
+    serves: dL/dW_ih = sum_t (dL/dy_t)^T eps_t with eps_t = decay eps_{t-1} + x_t, one number per
+    input and row.
 
     Args:
         inputs: I, features per step, such as the spikes of the layer below.
@@ -46,6 +50,7 @@ class LeakyIntegrator(Recurrent):
     outputs: int
     _: KW_ONLY
     tau: float = 20.0
+    sources = frozenset({"diagonal", "eprop", "ostl"})
     adaptable = ("weight_ih",)
 
     def __post_init__(self) -> None:
@@ -97,6 +102,33 @@ class LeakyIntegrator(Recurrent):
         if dx is not None:
             e.emit("product", [dcurrent, e.parameter("weight_ih").whole, start], [dx])
         self.backward_adapters(e, dx)
+
+    # -- forwards in time: a filter of the input --------------------------------------------------
+
+    def traces(self, e: Layout, source: str) -> None:
+        for name in self.trained(e):
+            leaky_trace(e, "y", name)
+
+    def keep_state(self, e: Layout) -> None:
+        """Nothing: the trace needs no state."""
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        for name in self.trained(e):
+            eps = leaky_trace(e, "y", name)
+            e.emit(
+                "leaky_trace", [eps, x if name == "weight_ih" else None], [eps], decay=self.decay
+            )
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            g = gradient.whole
+            operands = [dy, leaky_trace(e, "y", name), g if add else None]
+            e.emit("leaky_trace_gradient", operands, [g])
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        e.emit("product", [dy, e.parameter("weight_ih").whole, None], [dx])
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         return {name: [(None, da)] for name in ("weight_ih", "bias")}

@@ -6,7 +6,7 @@ from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING
 
 from fptt.nets.layer import Layout
-from fptt.nets.spiking import Spiking, decay_of, take_positive
+from fptt.nets.spiking import Spiking, decay_of, leaky_trace, take_positive
 
 if TYPE_CHECKING:
     from fptt.program.ir import Buffer, Ref
@@ -28,6 +28,9 @@ class LIF(Spiking):
         multi_gaussian: gamma (1.15 N(u; 0, w) - 0.15 N(u; w, 6w) - 0.15 N(u; -w, 6w)), where
             N(u; m, s) is the normal density of mean m and deviation s (Yin et al., 2021)
         triangle: (gamma / w) max(0, 1 - |u| / w) (Bellec et al., 2020: gamma = 0.3, w = threshold)
+
+    e-prop leaves out the way through W_hh: dL/dW = sum_t (dL/dz_t psi_t)^T eps_t, where eps_t =
+    decay eps_{t-1} + x_t (z_{t-1} for W_hh, 1 for b) is one number per input and row.
 
     Kept per step and sample: z, v, and the place of i, which takes its gradient (3 H numbers); with
     `recompute` z and v. Runs in the reference back end.
@@ -65,6 +68,7 @@ class LIF(Spiking):
     surrogate: str = "multi_gaussian"
     gamma: float = 0.5
     surrogate_width: float = 0.5
+    sources = frozenset({"eprop"})
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,3 +111,32 @@ class LIF(Spiking):
             **self.pseudo_derivative,
         )
         self.emit_below(e, dx, start, None)
+
+    # -- e-prop: the trace of v, which is the same for all neurons ---------------------------------
+
+    def traces(self, e: Layout, source: str) -> None:
+        for name in self.trained(e):
+            leaky_trace(e, "v", name)
+
+    def keep_state(self, e: Layout) -> None:
+        e.emit("copy", [self.state(e)[0].whole], [self.before(e)[0]])
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        for name in self.trained(e):
+            eps, operand = leaky_trace(e, "v", name), self.multiplied(e, x).get(name)
+            e.emit("leaky_trace", [eps, operand], [eps], decay=self.decay)
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        du = self.emit_spike_gradient(e, dy)
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            g = gradient.whole
+            operands = [du, leaky_trace(e, "v", name), g if add else None]
+            e.emit("leaky_trace_gradient", operands, [g])
+
+    def emit_spike_gradient(self, e: Layout, dz: Ref) -> Ref:
+        du, v = self.sum_gradients(e).at(0), self.state(e)[1].at(0)
+        constants = {"threshold": self.threshold, "beta": 0.0, **self.pseudo_derivative}
+        e.emit("spike_gradient", [v, None, dz], [du], **constants)
+        return du

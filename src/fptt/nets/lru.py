@@ -73,7 +73,10 @@ class LRU(Recurrent):
     layer is linear.
 
     The state of a unit depends on its own past and the input alone, so the traces that real-time
-    recurrent learning needs are no larger than the parameters.
+    recurrent learning needs are no larger than the parameters: source="diagonal" keeps
+
+        e_B <- Lambda e_B + gamma x^T,    e_theta <- Lambda (e_theta + i exp(theta) s_{t-1})
+        e_nu <- Lambda (e_nu - exp(nu) s_{t-1}) + gamma' B x_t,  gamma' = exp(nu) |Lambda|^2 / gamma
 
     Kept per step and sample: B x_t, its gradient and s (6 H numbers), or s alone (2 H) with
     `recompute`. Only the reference back end runs it.
@@ -106,6 +109,7 @@ class LRU(Recurrent):
     r_min: float = field(default=0.0, kw_only=True)
     r_max: float = field(default=1.0, kw_only=True)
     max_phase: float = field(default=2 * math.pi, kw_only=True)
+    sources = frozenset({"diagonal", "ostl"})
     adaptable = ()
     diagonal = ("nu", "theta")
 
@@ -177,6 +181,41 @@ class LRU(Recurrent):
             if gradient is not None:
                 start = gradient.whole if add else None
                 e.emit(kind, [*rows, *self._eigenvalues(e), start], [gradient.whole])
+
+    # -- diagonal RTRL; inside a layer OSTL is the same -------------------------------------------
+
+    def _trace(self, e: Layout, name: str) -> Ref:
+        """d s / d theta, complex; of weight_ih only by the real rows of B."""
+        theta = e.parameter(name)
+        return e.trace(f"h/{theta.name}", (2 * self.hidden, *theta.inner[1:])).whole
+
+    def traces(self, e: Layout, source: str) -> None:
+        for name in self.trained(e):
+            self._trace(e, name)
+
+    def trace_step(self, e: Layout, source: str, x: Ref) -> None:
+        u, (before,) = self.gates(e).at(0), self.before(e)
+        steps = {
+            "nu": ("lru_decay_trace", [u, before]),
+            "theta": ("lru_phase_trace", [before]),
+            "weight_ih": ("lru_input_trace", [x]),
+        }
+        for name in self.trained(e):
+            (kind, operands), trace = steps[name], self._trace(e, name)
+            e.emit(kind, [trace, *operands, *self._eigenvalues(e)], [trace])
+
+    def trace_gradients(self, e: Layout, source: str, x: Ref, dy: Ref, *, add: bool) -> None:
+        for name in self.trained(e):
+            gradient = e.gradient(name)
+            assert gradient is not None
+            kind = "lru_input_gradient" if name == "weight_ih" else "lru_unit_gradient"
+            g = gradient.whole
+            e.emit(kind, [dy, self._trace(e, name), g if add else None], [g])
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        du = self.sum_gradients(e).at(0)
+        e.emit("lru_backward", [dy, *self._eigenvalues(e)], [du, dy])
+        e.emit("product", [du, e.parameter("weight_ih").whole, None], [dx])
 
     def _eigenvalues(self, e: Layout) -> tuple[Ref, Ref]:
         return e.parameter("nu").whole, e.parameter("theta").whole

@@ -38,6 +38,12 @@ def take_positive(layer: object, *names: str, zero: bool = False) -> None:
         object.__setattr__(layer, name, float(value))
 
 
+def leaky_trace(e: Layout, state: str, name: str) -> Ref:
+    """The trace of a leaky potential by a parameter: one number per input of its, 1 for a bias."""
+    theta = e.parameter(name)
+    return e.trace(f"{state}/{theta.name}", theta.inner[1:] or (1,)).whole
+
+
 class Spiking(Recurrent):
     """A layer whose output z is 1 where a neuron spikes and 0 elsewhere.
 
@@ -116,6 +122,14 @@ class Spiking(Recurrent):
         weight_hh = e.parameter("weight_hh").whole
         e.emit("product", [dcurrent, weight_hh, dz], [before], after_first=True)
         self.backward_adapters(e, dx)
+
+    def spatial_gradient(self, e: Layout, y: Ref, dy: Ref, dx: Ref) -> None:
+        du = self.emit_spike_gradient(e, dy)
+        e.emit("product", [du, e.parameter("weight_ih").whole, None], [dx])
+
+    def emit_spike_gradient(self, e: Layout, dz: Ref) -> Ref:
+        """Writes the gradient of the current through the spike of the present step alone."""
+        raise NotImplementedError
 
     def sums(self, da: Ref) -> Mapping[str, Sequence[Part]]:
         return {name: [(None, da)] for name in ("weight_ih", "weight_hh", "bias")}

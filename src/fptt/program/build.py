@@ -43,9 +43,10 @@ def build(
 
     Args:
         net: the network.
-        rule: BPTT(), TBPTT(parts=..) or FPTT(parts=..); with source="rtrl", "ostl" or "eprop" the
-            gradient is computed forwards in time: input, activations and targets have the place of
-            one step, traces (role rule_state) that of their theory, and only the reference runs it.
+        rule: BPTT(), TBPTT(parts=..) or FPTT(parts=..); with source="rtrl", "diagonal", "ostl" or
+            "eprop" the gradient is computed forwards in time: input, activations and targets have
+            the place of one step, traces (role rule_state) that of their theory, and only the
+            reference runs it.
         optimizer: SGD or Adam; SGD(lr=0.01) by default.
         steps: T, the longest sequence. Shorter ones keep the parts' cuts and stop early.
         batch: the largest batch. Means use the actual sizes.

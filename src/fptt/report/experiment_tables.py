@@ -86,7 +86,8 @@ def _alignment(one: Alignment) -> str:
 
 def _growth(rows: Sequence[Comparison]) -> Table:
     table = plain_table(
-        "Exponents, from the programs' memory of a pass and operations: measured (theory)",
+        "Exponents, from the programs' memory of a pass and operations: measured (theory, "
+        "for p ~ H^2 parameters)",
         "",
         "K",
         "memory, T",

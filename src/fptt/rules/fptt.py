@@ -36,8 +36,8 @@ class FPTT(Rule):
         beta: weight of the new parameters in m, 0 < beta <= 1.
         mode: "code" or "paper".
         regularise: False drops R(t), lambda and m: truncated BPTT.
-        source: where the gradient comes from: "bptt", inside a part; "rtrl", "ostl", "eprop",
-            forwards in time; see `Rule`.
+        source: where the gradient comes from: "bptt", inside a part; "rtrl", "diagonal", "ostl",
+            "eprop", forwards in time; see `Rule`.
         state: "reset" starts every sequence from h = 0, "carry" goes on.
         epoch_end: "average" sets theta to m at the end of an epoch, "keep" does not.
         epoch_lambda: "zero" sets lambda to 0 at the end of an epoch, "keep" does not.

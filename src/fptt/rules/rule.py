@@ -37,9 +37,9 @@ class Rule:
         parts: K; part p covers the steps floor((p-1) T/K) to floor(p T/K) - 1.
         state: "reset" starts every sequence from h = 0, "carry" goes on from the sequence before
             (language modelling).
-        source: where the gradient comes from: "bptt", "rtrl", "ostl" or "eprop"; see
-            `fptt.rules.sources`. The latter three go forwards in time: memory does not depend on T,
-            and the gradient reaches back beyond the part.
+        source: where the gradient comes from: "bptt", "rtrl", "diagonal", "ostl" or "eprop";
+            see `fptt.rules.sources`. All but the first go forwards in time: memory does not depend
+            on T, and the gradient reaches back beyond the part.
     """
 
     parts: int = 1

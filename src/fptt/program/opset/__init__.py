@@ -3,12 +3,14 @@
 from fptt.program.opset import (
     cells,
     diagonal,
+    diagonal_traces,
     elementwise,
     eprop,
     losses,
     movement,
     products,
     spiking,
+    spiking_traces,
     traces,
     updates,
 )
@@ -16,12 +18,14 @@ from fptt.program.opset import (
 __all__ = [
     "cells",
     "diagonal",
+    "diagonal_traces",
     "elementwise",
     "eprop",
     "losses",
     "movement",
     "products",
     "spiking",
+    "spiking_traces",
     "traces",
     "updates",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from fptt.rules.sources.bptt import BackpropagationThroughTime
+from fptt.rules.sources.diagonal import DiagonalRTRL
 from fptt.rules.sources.eprop import EProp
 from fptt.rules.sources.ostl import OSTL
 from fptt.rules.sources.rtrl import RealTimeRecurrentLearning
@@ -13,6 +14,7 @@ from fptt.rules.sources.source import Source
 SOURCES: Mapping[str, Source] = {
     "bptt": BackpropagationThroughTime(),
     "rtrl": RealTimeRecurrentLearning(),
+    "diagonal": DiagonalRTRL(),
     "ostl": OSTL(),
     "eprop": EProp(),
 }

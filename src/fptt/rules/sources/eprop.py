@@ -18,6 +18,16 @@ class EProp(LayerLocal):
 
     That is the gradient without the paths from h_{t-1} through the gates. Memory per row: one
     number per parameter of the gates i, f and g; work in proportion to it.
+
+    For ALIF (LIF: without eps_a), psi being the surrogate of the spike's derivative:
+
+        eps_v(t+1) = decay eps_v(t) + x(t+1)
+        eps_a(t+1) = psi(t) eps_v(t) + (rho - psi(t) beta) eps_a(t)
+        e(t)       = psi(t) (eps_v(t) - beta eps_a(t))
+
+    without the paths through W_hh. Memory per row: one number per synapse for eps_a, and one per
+    input for eps_v, which all neurons share. LeakyIntegrator has the trace eps_v alone, and it is
+    exact.
     """
 
     title: ClassVar[str] = "e-prop"
