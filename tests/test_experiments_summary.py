@@ -461,6 +461,23 @@ def test_only_the_table_of_equal_memory_is_compared(tmp_path):
     assert len(overview([write(file, records)]).comparisons) == 2
 
 
+def test_a_start_with_the_seed_of_its_run():
+    """Each seed adapts what the same seed trained: the seeds still belong together."""
+
+    def run(seed, lr):
+        start = {"task": "fsdd", "seed": seed, "lr": lr, "start": None}
+        one = record("equal-memory", variant="FPTT", seed=seed, task="fsdd-personal")
+        one["configuration"]["start"] = start
+        return one
+
+    (one,) = groups([run(seed, 0.1) for seed in (0, 1, 2)])
+    assert one.seeds == (0, 1, 2)
+    assert one.label == f"FPTT, K={one.parts}"
+    assert "seed" not in one.configuration["start"]
+    apart = groups([run(0, 0.1), run(0, 0.2)])
+    assert [group.extra for group in apart] == ["start lr 0.1", "start lr 0.2"]
+
+
 def test_speakers_of_a_seed_count_as_one_run():
     """The mean over speakers for each seed, then the spread over seeds."""
 

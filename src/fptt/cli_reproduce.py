@@ -127,7 +127,7 @@ def reproduce(
                 "checkpoint_dir",
                 "as_json",
             }
-            - ({"results"} if table == "fsdd" else set())
+            - ({"results"} if table == "fsdd" and not quick else set())
         )
         given.without_effect(context, table, sorted(only_runs))
         if table == "small":

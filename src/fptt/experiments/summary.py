@@ -245,8 +245,21 @@ def _panel(record: Record) -> str:
 
 
 def _identity(record: Record) -> tuple[str, ...]:
-    configuration = {k: v for k, v in record["configuration"].items() if k != "seed"}
-    return _panel(record), record["variant"], _text(configuration)
+    return _panel(record), record["variant"], _text(_without_seed(record["configuration"]))
+
+
+def _without_seed(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """Also without that of the training that it starts from."""
+    own = {name: value for name, value in configuration.items() if name != "seed"}
+    return {**own, "start": _without_seed(own["start"])} if own.get("start") else own
+
+
+def _settings(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries one by one, those of the start too."""
+    own = _without_seed(configuration)
+    start = own.get("start") or {}
+    inner = {f"start {name}": value for name, value in _settings(start).items()} if start else {}
+    return {name: value for name, value in own.items() if name != "start"} | inner
 
 
 def _text(value: Any) -> str:
@@ -257,7 +270,7 @@ def _telling(firsts: Sequence[Record]) -> dict[tuple[str, str], list[str]]:
     """By panel and variant: what differs between groups of the same K, so that it must be named."""
     alike: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for run in firsts:
-        own = {k: v for k, v in run["configuration"].items() if k not in {"seed", *_NAMED}}
+        own = {k: v for k, v in _settings(run["configuration"]).items() if k not in _NAMED}
         own = {"rule": rule_label(run["configuration"]), **own}
         alike.setdefault((*_line(run), run["configuration"]["parts"]), []).append(own)
     telling: dict[tuple[str, str], list[str]] = {}
@@ -274,7 +287,7 @@ def _line(run: Record) -> tuple[str, str]:
 
 
 def _extra(run: Record, telling: Mapping[tuple[str, str], Sequence[str]]) -> str:
-    own = run["configuration"]
+    own = _settings(run["configuration"])
     names = telling[_line(run)]
     return ", ".join(
         rule_label(own) if name == "rule" else f"{name} {own.get(name)}" for name in names
@@ -284,7 +297,7 @@ def _extra(run: Record, telling: Mapping[tuple[str, str], Sequence[str]]) -> str
 def _group(runs: Sequence[Record], extra: str) -> Group:
     runs = sorted(runs, key=lambda run: _text(run["configuration"]["seed"]).zfill(20))
     first, metric = runs[0], runs[0]["metric"]
-    configuration = {k: v for k, v in first["configuration"].items() if k != "seed"}
+    configuration = _without_seed(first["configuration"])
     sizes = [run["arena_bytes"] for run in runs if run.get("arena_bytes") is not None]
     best = [_best(run) for run in runs]
     return Group(

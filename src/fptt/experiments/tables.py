@@ -230,7 +230,7 @@ def _text_budget(choice: Choice, base: Experiment) -> Experiment:
     if choice.limit is not None:
         raise InputError("--limit has no effect on one long text; leave it out")
     base = _budget(choice, base, ((0.6, 0.3), (0.8, 0.3)))
-    return replace(base, limit=None)
+    return replace(base, limit=None, batch=100 if choice.quick else base.batch)
 
 
 # -- accuracy at equal memory ----------------------------------------------------------------

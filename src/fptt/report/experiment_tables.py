@@ -17,19 +17,22 @@ if TYPE_CHECKING:
 
 def runs(rows: Sequence[Group]) -> Table:
     """A line for every variant and K: the metric's mean and spread over seeds, bytes, time."""
-    table = plain_table("", "", "task", "K", "last", "±", "best", "seeds", "bytes", "s", left=2)
+    table = plain_table(
+        "", "", "task", "metric", "K", "last", "±", "best", "seeds", "bytes", "s", left=3
+    )
     for row in rows:
         final, best = row.final, row.best
         table.add_row(
             row.series,
             row.task,
+            row.metric.removeprefix("test_"),
             str(row.parts),
             _value(row.metric, final.mean),
             "" if final.sd is None else _value(row.metric, final.sd),
             _value(row.metric, best.mean),
             str(final.n),
             "" if row.arena_bytes is None else f"{row.arena_bytes:,}",
-            f"{row.seconds.mean:,.0f}",
+            f"{row.seconds.mean:,.{0 if row.seconds.mean >= 10 else 1}f}",
         )
     return table
 
@@ -117,4 +120,5 @@ def _growth(rows: Sequence[Comparison]) -> Table:
 def _exponent(value: float | None, expected: float | None) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" + ("" if expected is None else f" ({expected:g})")
+    # without a sign where it rounds to 0
+    return f"{round(value, 2) + 0.0:.2f}" + ("" if expected is None else f" ({expected:g})")

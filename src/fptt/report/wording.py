@@ -43,6 +43,7 @@ TASKS = {
     "char": "Characters",
     "words": "Words",
     "fsdd": "Spoken digits (FSDD)",
+    "fsdd-personal": "Spoken digits of a new speaker",
 }
 METRIC_NAMES = {
     "test_accuracy": "test accuracy",

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fptt.checks import is_whole
 from fptt.errors import InputError
+from fptt.torch.forgetting import refuse_forgetting
 from fptt.torch.spiking_libraries import Holder, held_state, holders
 from fptt.torch.stateful import as_runner, takes_state
 from fptt.torch.states import detached, tensors_in
@@ -95,8 +96,12 @@ class Passage:
         part = self.x.narrow(self.time, low, high - low)
         if min(self.lengths) < high:
             part = self._without_padding(part, low, high)
+        # autocast keeps its casts of the parameters, which have been updated since
+        torch.clear_autocast_cache()
         if not self._passes_state:
-            outputs = self._runner(part)
+            alone = self.model if low > 0 and not self._held else None
+            with refuse_forgetting(alone):
+                outputs = self._runner(part)
         else:
             result = self._runner(part, self._state)
             if not isinstance(result, tuple) or len(result) != 2:

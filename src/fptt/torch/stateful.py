@@ -10,7 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from fptt.errors import InputError
-from fptt.torch.spiking_libraries import is_snntorch, is_spikingjelly, takes_whole_sequence
+from fptt.torch.forgetting import recurrent_layers
+from fptt.torch.spiking_libraries import (
+    holders,
+    is_snntorch,
+    is_spikingjelly,
+    takes_whole_sequence,
+)
 
 #: time first; what it returns has time first as well
 Stage = Callable[[Tensor, Any], tuple[Tensor, Any]]
@@ -25,7 +31,8 @@ class Stateful(nn.Module):
     - nn.LSTMCell, nn.GRUCell and nn.RNNCell step by step, with their state;
     - neurons of snnTorch step by step, those of SpikingJelly too, or in step mode "m" in one call;
       they keep their state themselves, and `fptt.torch.parts` resets and detaches it;
-    - another Stateful, or a module whose forward takes (x_part, state) and returns both;
+    - another Stateful, or a module whose forward takes (x_part, state) and returns both, or with
+      stepwise=True (x_t, state);
     - all other modules (Linear, Conv2d, Dropout, ...) with the steps among the rows of the batch,
       so that each sees one step at a time.
 
@@ -34,7 +41,8 @@ class Stateful(nn.Module):
     Args:
         module: the module.
         stepwise: the module takes one step, [batch, ...], as module(x_t) or
-            module(x_t, state) -> (y_t, state). It is called for each step.
+            module(x_t, state) -> (y_t, state). It is called for each step. Of an nn.Sequential
+            this says so of the children that are your own and keep a state.
         batch_first: whether x is [batch, steps, ...], or [steps, batch, ...].
         output: which one it is, where the module or a neuron returns several outputs
             (of snnTorch's Leaky with output=True 0 is the spike and 1 the membrane potential).
@@ -107,7 +115,20 @@ class Stateful(nn.Module):
         if is_snntorch(module) or is_spikingjelly(module):
             return _by_steps(module, False, self.output)
         if takes_state(module):
+            if self.stepwise:
+                return _by_steps(module, True, self.output)
             return _sequence(module, self.batch_first)
+        if recurrent_layers(module) or holders(module):
+            if self.stepwise:
+                return _by_steps(module, False, self.output)
+            name = type(module).__name__
+            raise InputError(
+                f"Stateful: in an nn.Sequential stands a {name}, which keeps a state and takes x "
+                "alone, so that nobody knows whether it wants one step or a whole part. Where it "
+                f"keeps its state inside and takes one step, wrap it: Stateful({name}(...), "
+                "stepwise=True). Else write forward(self, x_part, state=None) that returns "
+                "(outputs, state)"
+            )
         return lambda x, state: (module(x.flatten(0, 1)).unflatten(0, x.shape[:2]), None)
 
 

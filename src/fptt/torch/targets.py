@@ -17,7 +17,15 @@ Schedule = Literal["last", "every_step"] | AuxiliaryLoss
 
 
 def _cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
-    return cross_entropy(outputs, y if y.is_floating_point() else y.long())
+    if y.is_floating_point():
+        return cross_entropy(outputs, y)
+    if y.shape != outputs.shape[:1] + outputs.shape[2:]:
+        raise InputError(
+            f"parts: y is {list(y.shape)} labels for the {list(outputs.shape)} outputs that count, "
+            "[counted, classes]; give one label for each, or, where every step has its own, "
+            "[batch, steps] and loss='every_step'"
+        )
+    return cross_entropy(outputs, y.long())
 
 
 def _mse(outputs: Tensor, y: Tensor) -> Tensor:
