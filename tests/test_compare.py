@@ -101,6 +101,17 @@ def test_the_source_gradient_is_the_sum_over_the_parts():
         assert np.allclose(array, sum(part[name] for part in parts), rtol=1e-12, atol=0)
 
 
+def test_dropout_is_off():
+    """Under other masks for other rows, what is exact would look as if it were not."""
+    layers = [fptt.LSTM(3, 5), fptt.Dropout(0.5), fptt.GRU(5, 6), fptt.Linear(6, 4)]
+    task = made_up([11, 6, 3, 9, 5])
+    [found] = compare(
+        task, fptt.Network(layers), [("rtrl", PARTS)], timed=False, grow=False, scale=3.0
+    )
+    assert found.whole.cosine == pytest.approx(1, abs=1e-12)
+    assert found.whole.norm_ratio == pytest.approx(1, abs=1e-12)
+
+
 def test_growth_is_read_from_the_programs():
     task, net = made_up(), fptt.Network([fptt.LSTM(3, 16), fptt.Linear(16, 4)])
     [one] = compare(task, net, [("bptt", 1)], timed=False)

@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from fptt.errors import FpttError, InputError, SaveError
-from fptt.experiments.execute import execute
+from fptt.errors import FpttError, InputError, NumericalError, SaveError
+from fptt.experiments.execute import execute, load_task
 from fptt.experiments.experiment import Experiment
 from fptt.experiments.reading import lines
 from fptt.experiments.results import append_result, finished
@@ -152,8 +152,6 @@ def test_a_record_holds_what_a_reader_needs(tmp_path):
     assert record["train_sequences"], record["test_sequences"] == (40, 20)
     assert len(record["epochs"]) == 3
     assert {"loss", "lr", "seconds", "test_loss", "test_accuracy"} <= record["epochs"][0].keys()
-    from fptt.experiments.execute import load_task
-
     memory = TINY.program(load_task(TINY, None)).memory()
     assert record["arena_bytes"] == memory.arena_bytes
     assert record["memory_bytes"]["rule_state"] == memory.categories["rule_state"]
@@ -197,6 +195,43 @@ def test_a_diverged_run_is_a_result(tmp_path):
             pieces += 1
     assert pieces
     assert told([record]) == told([at_once])
+
+
+def test_a_text_is_cut_into_as_many_streams_as_the_batch_says(tmp_path):
+    (tmp_path / "a.txt").write_text("to be, or not to be: that is the question.\n" * 20)
+    options = {"text_file": str(tmp_path / "a.txt"), "steps": 6}
+    run = Experiment("char", options, hidden=4, embedding=3, batch=7)
+    task = load_task(run, None)
+    assert (task.batch, run.program(task).batch) == (7, 7)
+
+
+@pytest.mark.parametrize("engine", ["native", "torch"])
+def test_a_diverged_run_that_was_stopped_keeps_its_epochs(tmp_path, monkeypatch, engine):
+    """What was done before the checkpoint is in the record, though it diverged after it."""
+    if engine == "torch":
+        pytest.importorskip("torch")
+        from fptt.torch.training import TorchTrainer as Trainer
+    else:
+        from fptt.trainer import Trainer
+    run = replace(TINY, engine=engine)
+    rows = []
+
+    def stop_after_two(row):
+        rows.append(row)
+        if len(rows) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        execute(run, state_dir=tmp_path, on_epoch=stop_after_two)
+
+    def diverge(*_):
+        raise NumericalError("the loss became NaN")
+
+    name = "_train" if engine == "torch" else "train_batch"
+    monkeypatch.setattr(Trainer, name, diverge)
+    record = execute(run, state_dir=tmp_path)
+    assert record["diverged"] == "the loss became NaN"
+    assert [row["epoch"] for row in record["epochs"]] == [1, 2]
 
 
 def test_a_run_starts_from_anothers_weights(tmp_path):

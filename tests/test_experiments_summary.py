@@ -482,7 +482,7 @@ def test_speakers_of_a_seed_count_as_one_run():
     """The mean over speakers for each seed, then the spread over seeds."""
 
     def run(speaker, seed, values):
-        start = {"task": "fsdd", "task_options": {"speaker": speaker}}
+        start = {"task": "fsdd", "task_options": {"speaker": speaker}, "seed": seed}
         configuration = {
             "task": "fsdd-personal",
             "rule": "fptt",
@@ -511,5 +511,6 @@ def test_speakers_of_a_seed_count_as_one_run():
     assert group.final.values == pytest.approx((0.7, 0.8))
     assert group.curve[0].mean == pytest.approx(0.3)
     assert group.configuration["task_options"] == {"per_digit": 5, "speakers": 2}
-    assert group.seconds.mean == 4
+    assert "seed" not in group.configuration["start"]
+    assert (group.label, group.seconds.mean) == ("FPTT, K=4", 4)
     assert group.test_sequences == 900

@@ -8,6 +8,8 @@ import pytest
 from test_experiments import read_results
 
 from fptt import cli
+from fptt.experiments.beside import beside
+from fptt.experiments.summary import groups
 from fptt.experiments.tables import TABLES
 
 DATA = os.environ.get("FPTT_DATA")
@@ -47,6 +49,28 @@ def test_the_quick_version_of_a_table(name, capsys, tmp_path):
     assert TABLES[name].title in shown
     assert all(row["variant"] in shown for row in rows)
     assert read_results(tmp_path / f"{name}.jsonl") == rows
+
+
+def test_another_text_is_another_experiment(capsys, tmp_path):
+    """Penn Treebank that comes into the data folder later does not pass for what was there."""
+    data = tmp_path / "data"
+    (data / "ptb").mkdir(parents=True)
+    (data / "input.txt").write_text("to be, or not to be: that is the question.\n" * 200)
+    command = ["reproduce", "words", "--quick", "--workers", "1", "--results", str(tmp_path)]
+    command += ["--data-dir", str(data), "--parts", "5", "--json"]
+    tables = []
+    for _ in range(2):
+        assert cli.main(command) == 0
+        tables.append(json.loads(capsys.readouterr().out))
+        for part in ("train", "test"):
+            (data / "ptb" / f"ptb.{part}.txt").write_text(" a rose is a <unk> \n" * 60)
+    first, second = tables
+    assert {row["key"] for row in first}.isdisjoint(row["key"] for row in second)
+    assert {row["configuration"]["task_options"].get("corpus") for row in first} == {None}
+    assert {row["configuration"]["task_options"]["corpus"] for row in second} == {"ptb"}
+    about = beside(groups(second)[0])[0]
+    assert "text not named" not in about.note
+    assert "text" not in about.note.partition("; published")[0]
 
 
 def test_seeds_parts_and_variants(capsys, tmp_path):

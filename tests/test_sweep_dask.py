@@ -151,11 +151,30 @@ def test_a_running_scheduler_takes_the_runs(tmp_path, expected):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None
+        n_workers=1,
+        threads_per_worker=1,
+        processes=False,
+        dashboard_address=None,
+        scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
     ) as cluster:
         address = cluster.scheduler_address
         records = sweep(TABLE[:1], tmp_path / "t.jsonl", state_dir=tmp_path / "s", dask=address)
     assert told(records) == expected[:1]
+
+
+def test_what_asks_to_stop_is_heard_over_dask(tmp_path, expected):
+    epochs, options = [], dict(state_dir=tmp_path / "s", workers=2)
+    with pytest.raises(KeyboardInterrupt):
+        sweep(
+            TABLE,
+            tmp_path / "t.jsonl",
+            on_progress=lambda event: epochs.append(event.epoch),
+            should_stop=lambda: bool(epochs),
+            **options,
+        )
+    file = tmp_path / "t.jsonl"
+    assert not file.exists() or len(read_results(file)) < len(TABLE)
+    assert told(sweep(TABLE, file, **options)) == expected
 
 
 def test_no_scheduler_is_told(tmp_path, monkeypatch):

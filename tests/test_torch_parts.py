@@ -673,3 +673,26 @@ def test_refusals_of_the_model():
         "call before returned, or None"
     ):
         Stateful(nn.Sequential(lstm(), nn.ReLU()))(x, x)
+
+
+def test_a_compiled_layer_in_another_order_is_refused():
+    x, y = data()
+    x = x.float()
+    compiled = torch.compile(nn.LSTM(3, 5), backend="eager")
+    with refused(
+        "parts: the compiled or parallel model is a LSTM with batch_first=False and here "
+        "batch_first is True; make them equal"
+    ):
+        parts(compiled, x, y, parts=2)
+
+
+def test_whole_numbers_are_numbers_to_mean_squared_error():
+    """-1 marks a label that is missing, not a number."""
+    x = data()[0].float()
+    model = nn.Sequential(nn.LSTM(3, 1))
+    values = torch.tensor([-2, -1, 0, 3])
+    found, wanted = (
+        [loss.item() for loss in parts(model, x, v, parts=2, criterion="mse")]
+        for v in (values, values.to(x.dtype))
+    )
+    assert found == wanted and len(found) == 2

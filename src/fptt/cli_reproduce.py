@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -152,6 +153,7 @@ def reproduce(
         parts=None if parts is None else tuple(given.number_list(parts)),
         epochs=epochs,
         limit=limit,
+        corpus=_corpus(table, data_dir),
     )
     if quick and results is None:
         # what is not kept must not be mixed with what is
@@ -159,6 +161,19 @@ def reproduce(
             _runs(table, choice, variant, Path(folder), None, data_dir, workers, dask, as_json)
         return
     _runs(table, choice, variant, results or RESULTS, state_dir, data_dir, workers, dask, as_json)
+
+
+def _corpus(table: str, data_dir: Path | None) -> str | None:
+    """Penn Treebank, where a table of text would take it: its runs are other experiments."""
+    from fptt.tasks import treebank
+    from fptt.tasks.files import VARIABLE
+
+    place = data_dir or os.environ.get(VARIABLE)
+    if table not in ("words", "char", "equal-memory") or not place:
+        return None
+    task = "words" if table == "words" else "char"
+    found = treebank.files(Path(place).expanduser(), task, "test", required=False)
+    return None if found is None else "ptb"
 
 
 def _runs(

@@ -63,7 +63,7 @@ def _note(group: Group, figure: Published) -> str:
         **group.configuration,
         "steps": group.steps,
         "train_sequences": group.train_sequences,
-        "text": options.get("text") or options.get("text_file") or "not named",
+        "text": _text(options),
     }
     ours, theirs = [], []
     for name, called in _NAMES.items():
@@ -77,6 +77,12 @@ def _note(group: Group, figure: Published) -> str:
     if not figure.setting:
         ours = [*_all(group.configuration), *ours]
     return f"ours: {', '.join(ours)}; published: {', '.join(theirs)}"
+
+
+def _text(options: Mapping[str, Any]) -> str:
+    if options.get("corpus") == "ptb":
+        return "Penn Treebank"
+    return options.get("text") or options.get("text_file") or "not named"
 
 
 def _seeds(runs: int) -> str:

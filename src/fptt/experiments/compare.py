@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fptt.errors import InputError
-from fptt.nets import LeakyIntegrator, Network
+from fptt.nets import Dropout, LeakyIntegrator, Network
 from fptt.nets.layer import Recurrent
 from fptt.program import Program, build
 from fptt.program.ir import Role
@@ -123,7 +123,8 @@ def compare(
 
     Args:
         task: gives the sequences; its class loss at the end of every part counts.
-        net: its own weights, if it has any, otherwise those of `seed`.
+        net: its own weights, if it has any, otherwise those of `seed`. Its dropout is off: two
+            sources would be compared under different masks.
         sources: names of `fptt.rules.sources.SOURCES`, each with its K.
         batch: rows.
         seed: of the weights.
@@ -154,7 +155,8 @@ def compare(
     rows = np.arange(min(batch, len(task.train)))
     data = task.train.subset(rows)
     weights = {name: scale * array for name, array in net.initial(seed).items()}
-    net = Network(net.layers, weights)
+    layers = [replace(one, p=0.0) if isinstance(one, Dropout) else one for one in net.layers]
+    net = Network(layers, weights)
     exact: dict[int, Gradient] = {}
     found = []
     for source, parts in sources:

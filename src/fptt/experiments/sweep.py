@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from fptt.experiments.results import Notice, Record, append_result, finished
 DEATHS = 5
 #: seconds to wait for a scheduler
 CONNECT_S = 20
+#: between two looks at what Dask's workers have done
+POLL_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,8 @@ def sweep(
         dask: address of a Dask scheduler, such as tcp://10.0.0.1:8786, instead.
         on_progress: called after every epoch and every finished run.
         notice: told of what is worth a line, such as a worker that died.
-        should_stop: asked after every batch where the runs are carried out in this process.
+        should_stop: asked after every batch; over Dask several times a second, and the runs then
+            end at once, with the checkpoints that they have.
 
     Returns:
         The records of all runs, in the order of `runs`.
@@ -141,7 +145,7 @@ def sweep(
             finish(run, result)
     else:
         with _client(dask, many) as client:
-            _over_dask(client, waiting, finish, epoch_done, data_dir, state_dir, notice)
+            _over_dask(client, waiting, finish, epoch_done, data_dir, state_dir, should_stop)
     return [records[run.experiment.key] for run in runs]
 
 
@@ -198,6 +202,8 @@ def _client(address: str | None, workers: int) -> Iterator[Any]:
                 threads_per_worker=1,
                 processes=True,
                 dashboard_address=None,
+                # its HTTP server starts all the same, by default on a port that others may have
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=50,
             ) as cluster,
             Client(cluster) as client,
@@ -217,7 +223,7 @@ def _over_dask(
     epoch_done: Callable[[Run, Mapping[str, float]], None],
     data_dir: str | Path | None,
     state_dir: Path,
-    notice: Notice | None,
+    should_stop: Callable[[], bool] | None,
 ) -> None:
     """Hands the runs to Dask's workers and takes their records as they come."""
     from distributed import as_completed
@@ -255,11 +261,16 @@ def _over_dask(
 
     futures = {submit(run.experiment, 0): run for run in waiting}
     try:
-        for future in as_completed(futures):
-            run = futures[future]
-            if future.status == "error":
-                raise _as_ours(future.exception(), run)
-            finish(run, future.result())
+        ended = as_completed(futures)
+        while not ended.is_empty():
+            for future in ended.next_batch(block=False):
+                run = futures[future]
+                if future.status == "error":
+                    raise _as_ours(future.exception(), run)
+                finish(run, future.result())
+            if should_stop is not None and should_stop():
+                raise KeyboardInterrupt
+            time.sleep(POLL_S)
     finally:
         client.unsubscribe_topic(topic)
         client.cancel(list(submitted.values()), force=True)

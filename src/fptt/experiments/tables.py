@@ -32,6 +32,8 @@ class Choice:
         seeds: one run of everything for each.
         parts: these K instead of the table's.
         epochs, limit: instead of the table's; learning-rate steps keep their share of the epochs.
+        corpus: "ptb" where the data folder has Penn Treebank: runs on it and runs on another text
+            are different experiments. None is what else is there.
     """
 
     quick: bool = False
@@ -39,6 +41,7 @@ class Choice:
     parts: tuple[int, ...] | None = None
     epochs: int | None = None
     limit: int | None = None
+    corpus: str | None = None
 
 
 @dataclass(frozen=True)
@@ -230,6 +233,8 @@ def _text_budget(choice: Choice, base: Experiment) -> Experiment:
     if choice.limit is not None:
         raise InputError("--limit has no effect on one long text; leave it out")
     base = _budget(choice, base, ((0.6, 0.3), (0.8, 0.3)))
+    if choice.corpus is not None:
+        base = replace(base, task_options={**base.task_options, "corpus": choice.corpus})
     return replace(base, limit=None, batch=100 if choice.quick else base.batch)
 
 

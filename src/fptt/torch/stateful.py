@@ -177,11 +177,16 @@ def _by_steps(step: Callable[..., Any], passes_state: bool, output: int) -> Stag
     return run
 
 
-def takes_state(model: Callable[..., Any]) -> bool:
-    """Whether a model is called with a state besides its input."""
+def _unwrapped(model: Callable[..., Any]) -> Callable[..., Any]:
+    """What torch.compile or data parallelism was given."""
     while isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)):
         model = model.module
-    model = getattr(model, "_orig_mod", model)  # of torch.compile
+    return getattr(model, "_orig_mod", model)
+
+
+def takes_state(model: Callable[..., Any]) -> bool:
+    """Whether a model is called with a state besides its input."""
+    model = _unwrapped(model)
     function = model.forward if isinstance(model, nn.Module) else model
     try:
         parameters = inspect.signature(function).parameters.values()
@@ -194,6 +199,13 @@ def takes_state(model: Callable[..., Any]) -> bool:
 
 def as_runner(model: Callable[..., Any], batch_first: bool) -> Callable[..., Any]:
     """The model itself, or wrapped in Stateful where it is plain how to run it."""
+    inner = _unwrapped(model)
+    if inner is not model and isinstance(inner, nn.RNNBase) and inner.batch_first != batch_first:
+        raise InputError(
+            f"parts: the compiled or parallel model is a {type(inner).__name__} with "
+            f"batch_first={inner.batch_first} and here batch_first is {batch_first}; make them "
+            "equal"
+        )
     if isinstance(model, nn.RNNBase) and model.batch_first != batch_first:
         return Stateful(model, batch_first=batch_first)
     if isinstance(model, Stateful) and model.batch_first != batch_first:

@@ -96,6 +96,8 @@ class Targets:
         self.criterion = _CRITERIA[criterion] if isinstance(criterion, str) else criterion
         if not isinstance(y, Tensor):
             raise InputError(f"parts: y is a {type(y).__name__}; give a tensor")
+        if criterion == "mse" and not y.is_floating_point():
+            y = y.to(torch.get_default_dtype())  # numbers, not labels: -1 is one like any other
         rows = len(lengths)
         # targets at every step lie as the input does; inside, batch comes first
         if self.every_step and not batch_first and y.ndim >= 2:
