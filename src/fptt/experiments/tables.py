@@ -277,7 +277,7 @@ def _equal_voices(
             momentum=0.9,
             batch=4,
             schedule="cosine",
-            epochs=1 if choice.quick else 20,
+            epochs=choice.epochs or (1 if choice.quick else 20),
             start=base,
         )
         yield from _grid(choice, tune, both, (2, 4, 8, 24), (4,))
