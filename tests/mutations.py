@@ -1496,8 +1496,8 @@ mutation(
     "runs at other learning rates are pooled as seeds",
     (
         SUMMARY,
-        'record["configuration"].items() if k != "seed"',
-        'record["configuration"].items() if k not in ("seed", "lr")',
+        'configuration.items() if name != "seed"',
+        'configuration.items() if name not in ("seed", "lr")',
     ),
     tests=SEEDS + "test_runs_of_other_configurations_are_never_pooled",
 )

@@ -217,4 +217,4 @@ def test_the_command_prints_the_table(capsys, monkeypatch):
     assert "18,752" in capsys.readouterr().out
     assert given["settings"] == DemoSettings(seed=3) and given["epochs"] is None
     assert cli.main(["reproduce", "smaller"]) == 2
-    assert "expected fsdd, sweep, formats or small" in capsys.readouterr().err
+    assert "fsdd, sweep, formats, small" in capsys.readouterr().err

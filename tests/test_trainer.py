@@ -388,8 +388,7 @@ CHOICES = {
     "no layer": (
         make("Network", layers=["lstm"]),
         "Network: layer 0 is 'lstm', which is no layer; choose from LSTM, GRU, RNN, "
-        "ElementwiseLSTM, LRU, Linear, ReLU, "
-        "Dropout, Embedding",
+        "ElementwiseLSTM, LRU, LIF, ALIF, LTC, LeakyIntegrator, Linear, ReLU, Dropout, Embedding",
     ),
     "widths": (
         make("Network", layers=[fptt.LSTM(3, 5), fptt.Linear(6, 4)]),

@@ -58,7 +58,7 @@ def _safetensors(data: bytes, path: str | Path) -> dict[str, Array]:
             "`fptt plan --model` as it is"
         )
     arrays = {}
-    for name, item in found:
+    for name, item in sorted(found, key=lambda pair: pair[0]):  # they come in any order
         kind, shape = item["dtype"], item["shape"]
         if kind == "BF16":  # the upper half of a float32
             halves = np.frombuffer(item["data"], "<u2").astype(np.uint32) << 16
