@@ -6,9 +6,13 @@ import pytest
 from hypothesis import Phase, settings
 
 settings.register_profile("fptt", deadline=None, print_blob=True)
-# for mutations.py, which only wants to know whether a test fails
+# for mutations.py, which only wants to know whether a test fails, and every time the same
 settings.register_profile(
-    "quick", deadline=None, database=None, phases=(Phase.explicit, Phase.generate)
+    "quick",
+    deadline=None,
+    database=None,
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate),
 )
 settings.load_profile(os.environ.get("FPTT_HYPOTHESIS", "fptt"))
 
