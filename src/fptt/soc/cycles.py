@@ -1,0 +1,191 @@
+"""Cycles of a work list on a chip, by function class.
+
+The array (one product at a time, started by core 0):
+
+    cycles = call + max(rows of tiles that its DMA moves, weighted; tiles x passing through)
+
+A loop over e elements on n cores, with m = ceil(e / n) of the elements on the busiest core. Core c
+has the elements c, c + n, ...: all cores write to the same cache lines.
+
+    one core:      e w
+    several cores: m w + barrier + take lines + retake m
+
+Each core has to take each line from another one at least once (`take`), and once more before it
+writes the next element, as meanwhile others wrote to the line (`retake`). Therefore time falls much
+more slowly than with 1/n, most of all where an element costs little, and what is lost with four
+cores is more than with ten: each of ten writes to a line three times, each of four eight times.
+
+The update goes through long loops in which cores drift apart and seldom fight for a line; there are
+four arrays. Where a part's activations have driven the parameters out of the L2 cache, they come
+from DRAM, at a rate that does not depend on the number of cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import ceil, hypot, log
+
+from fptt.program.opspec import FUNCTION_CLASSES
+from fptt.soc.chip import DATA_TYPES, Chip
+from fptt.soc.constants import Constants, load_constants
+from fptt.soc.workload import ELEMENTS, Product, Task, Workload
+
+#: steps back after which a gradient is below 2^-133, bfloat16's least number: in an untrained LSTM
+#: of the published size it loses 2.7 bits a step (tests/test_soc_cycles.py measures it)
+QUIET_AFTER = 45
+#: of the design points to which the constants that come with the package were fitted
+MEASURED_CORES = (1, 4, 10)
+MEASURED_MESHES = (4, 8)
+#: of what is interpolated: an error of this share for every factor e
+_BETWEEN = 0.15
+
+
+def cycles(chip: Chip, workload: Workload, constants: Constants | None = None) -> dict[str, float]:
+    """Cycles of one pass over a batch, by function class, and their sum as "total".
+
+    Args:
+        chip: on which.
+        workload: what is done.
+        constants: of the model; those that come with the package, if None.
+
+    Example:
+        >>> from fptt.soc import load_chip, published
+        >>> found = cycles(load_chip("8x8-10"), published(28))
+        >>> max((c for c in found if c != "total"), key=found.get)
+        'EWO-SGD'
+    """
+    known = constants or load_constants()
+    found = dict.fromkeys(FUNCTION_CLASSES, 0.0)
+    for task in workload.tasks:
+        found[task.function] += task.calls * _call(chip, workload, task, known)
+    found["total"] = sum(found.values())
+    return found
+
+
+def _call(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
+    """Cycles of one call of a task."""
+    if task.product is None:
+        return _loop(chip, workload, task, known)
+    if chip.mesh:
+        return product_cycles(chip, task.product, known)
+    prices = known.prices
+    # without an array the cores share the products; sums stay in a register
+    return task.product.macs / chip.cores * 2 * (prices.operation + prices.access)
+
+
+def product_cycles(chip: Chip, product: Product, known: Constants) -> float:
+    """Cycles of one product on the array, set-up and end included.
+
+    The DMA moves rows of at most DIM numbers of a tile. Where the first operand does not fit into
+    half of the scratchpad with a tile of the second, it is read again for every block of the second
+    that fits into the other half. A tile of the second operand stays in the array while the rows of
+    the first pass through: no fewer cycles than its own rows take to enter.
+    """
+    dim = chip.mesh
+    inner, columns = ceil(product.inner / dim), ceil(product.columns / dim)
+    passing = inner * columns * max(product.rows, dim)
+    width = DATA_TYPES[chip.data_type] // 8
+    blocks = max(1, ceil(product.inner * product.columns * width / (chip.scratchpad_kib * 512)))
+    # rows in memory: [inner, rows] where results are accumulated, else [rows, inner]
+    first = blocks * (
+        product.inner * ceil(product.rows / dim) if product.accumulated else product.rows * inner
+    )
+    if product.transposed:
+        second = known.row_transposed * product.columns * inner
+    else:
+        second = known.row_read * product.inner * columns
+    written = product.rows * columns
+    moved = known.row_read * first + second + known.row_written * written
+    return known.call + max(moved, passing)
+
+
+def element_cycles(workload: Workload, task: Task, known: Constants) -> float:
+    """Cycles of an element of a loop on one core, the caches being warm."""
+    if task.kind == "column":
+        steps = workload.steps / workload.parts
+        live = min(1.0, QUIET_AFTER / steps)
+        return known.column * live + known.quiet_column * (1 - live)
+    if task.kind in ELEMENTS:
+        return float(getattr(known, task.kind))
+    if task.function == "EWO-SGD":
+        # another optimizer: its operations cost what those of the measured update do
+        return known.update * task.operations / ELEMENTS["update"][0]
+    prices = known.prices
+    return (
+        task.operations * prices.operation
+        + task.accesses * prices.access
+        + task.transcendental * (known.tanh if task.function == "tanh" else known.sigmoid)
+    )
+
+
+def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
+    """Cycles of a loop, until the last core has reached the barrier."""
+    cores = chip.cores if task.parallel else 1
+    own = ceil(task.elements / cores)
+    found = own * element_cycles(workload, task, known)
+    update = task.function == "EWO-SGD"
+    if update:
+        found += task.elements * known.memory * _evicted(chip, workload)
+    if cores == 1:
+        return found
+    width = DATA_TYPES[chip.data_type] // 8
+    lines = ceil(task.elements * width / chip.line_bytes)
+    found += known.barrier
+    if update:
+        # theta, lambda, m and g are read and written
+        return found + lines * (task.accesses / 2) * known.take + own * known.retake_update
+    if task.function == "Mat2Vec":
+        return found + lines * task.accesses * known.take * known.column_crowding
+    ratio = known.crowding if task.function == "EWO-basic" else 1.0
+    return found + ratio * (lines * known.take + own * known.retake)
+
+
+def _evicted(chip: Chip, workload: Workload) -> float:
+    """Share of the parameters that a part's activations have driven out of the L2 cache."""
+    part = workload.part_numbers * DATA_TYPES[chip.data_type] / 8
+    return part / (part + chip.l2_kib * 1024 / 8)
+
+
+def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = None) -> float:
+    """Standard deviation of the total, a share of it.
+
+    The root of the sum of the squares of
+
+    - each class's share of the total, times its error where calibration had not seen the
+      measurement (`Constants.spreads`);
+    - what sharing lines costs, times 15 % for every factor e between the number of cores and the
+      nearest measured one: other laws through the same measurements differ by that much;
+    - what the array takes, times 15 % for every factor e to the nearest measured mesh;
+    - loops that were never measured, times the error of their price (`Prices.spread`).
+
+    Example:
+        >>> from fptt.soc import load_chip, published
+        >>> measured, between = load_chip("8x8-1"), load_chip("8x8-2")
+        >>> 0 < uncertainty(measured, published(28)) < uncertainty(between, published(28)) < 0.1
+        True
+    """
+    known = constants or load_constants()
+    by_function = cycles(chip, workload, known)
+    total = by_function["total"]
+    lone = replace(known, barrier=0.0, take=0.0, retake=0.0, retake_update=0.0)
+    shared = total - cycles(chip, workload, lone)["total"]
+    array = sum(by_function[name] for name in ("MatMul-1", "MatMul-2", "MatMul-3"))
+    priced = sum(
+        task.calls * _loop(chip, workload, task, known)
+        for task in workload.tasks
+        if task.product is None and task.kind not in ELEMENTS and task.function != "EWO-SGD"
+    )
+    parts = [
+        by_function[name] * spread for name, spread in known.spreads.items() if name != "total"
+    ]
+    parts += [
+        shared * _BETWEEN * _distance(chip.cores, MEASURED_CORES),
+        array * _BETWEEN * (_distance(chip.mesh, MEASURED_MESHES) if chip.mesh else 1.0),
+        priced * known.prices.spread,
+    ]
+    return hypot(*parts) / total
+
+
+def _distance(value: int, measured: tuple[int, ...]) -> float:
+    """Logarithm of the ratio to the nearest measured value."""
+    return min(abs(log(value / near)) for near in measured)
