@@ -13,7 +13,6 @@ from fptt.bench.beats import FunctionBeats, beats_of, count_log
 from fptt.bench.cases import Case
 from fptt.device.elf import Symbol
 from fptt.errors import FpttError, InputError
-from fptt.published import ROCKET_SECONDS
 
 SMALL = Case(hidden=16, batch=2, parts=2, steps=8, momentum=0.0)
 
@@ -287,7 +286,7 @@ def test_products_of_the_published_program():
 
 
 def test_the_implied_figure_gives_the_published_time_back():
-    for parts, seconds in ROCKET_SECONDS.items():
+    for parts, seconds in device.ROCKET_SECONDS.items():
         cycles = device.implied_cycles_per_instruction(parts)
         assert 1.5 < cycles < 3
         products = cycles * 6 * device.published_multiply_adds(parts)

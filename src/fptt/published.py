@@ -3,7 +3,8 @@ cycles per instruction that a published run implies (`fptt.bench.device`).
 
 The seeds: estimates for the network 1-128-10 on S-MNIST, T = 784 in K = 28 parts, batch 100,
 float32, plain SGD, as printed in the TU/e presentations of 2023 and 2024 on which this project
-builds. Published accuracies and perplexities are in `fptt.published_results`.
+builds. Published accuracies and perplexities are in `fptt.published_results`, and what is published
+of a system on chip in `fptt.soc.measured`.
 """
 
 from __future__ import annotations
@@ -68,11 +69,8 @@ SEEDS_WORK = (
 SEEDS_TIME = {"FPTT logic": 0.11, "forward": 39.73, "backward": 60.16}
 
 
-#: the published system of FPTT (Zhang et al.): LSTM 1-128-10, T = 784, batch 4, at this clock
-SYSTEM_HZ = 500e6
-#: seconds of one pass on one Rocket core without the matrix accelerator, by K
-ROCKET_SECONDS = {1: 22.06, 28: 22.85, 784: 29.64}
-#: cycles of one element in its element-wise functions. The first two were timed with bfloat16 in
+#: cycles of one element in the element-wise functions of the published system of FPTT (Zhang et
+#: al.), whose clock and seconds `fptt.soc` has. The first two were timed with bfloat16 in
 #: software; the update, in float32 on one core, lies between 70 and 110
 ELEMENT_CYCLES = {"sigmoid": 320.0, "tanh": 275.0, "update": 90.0}
 

@@ -20,7 +20,9 @@ Vector = NDArray[np.float64]
 #: relative error of a class that is as large as the whole; a class that is a hundredth of the total
 #: may be ten times as wrong
 _ERROR = 0.01
-_ROUNDS = 60
+#: of the search: rounds at most, step of the differences, damping at which no way leads down, and
+#: the relative gain below which it ends
+_ROUNDS, _STEP, _STUCK, _GAIN = 60, 1e-5, 1e8, 1e-7
 
 
 def calibrate(
@@ -64,22 +66,24 @@ def calibrate(
 
 
 def _minimise(f: Callable[[Vector], Vector], start: Vector) -> Vector:
-    """Levenberg-Marquardt with derivatives by differences."""
+    """Where the sum of squares of f is least: Levenberg-Marquardt, derivatives by differences."""
     at, value, damping = start, f(start), 1e-2
     for _ in range(_ROUNDS):
-        step = 1e-5
-        jacobian = np.stack([(f(at + step * e) - value) / step for e in np.eye(len(at))], axis=1)
+        slopes = [(f(at + _STEP * unit) - value) / _STEP for unit in np.eye(len(at))]
+        jacobian = np.stack(slopes, axis=1)
         normal, gradient = jacobian.T @ jacobian, jacobian.T @ value
-        while damping < 1e8:
-            move = np.linalg.solve(normal + damping * np.diag(normal.diagonal()), -gradient)
-            tried = f(at + np.clip(move, -1, 1))
-            if tried @ tried < value @ value:
+        before = value @ value
+        while damping < _STUCK:
+            move = np.linalg.solve(normal + damping * np.diag(normal.diagonal()), gradient)
+            # no constant changes by more than a factor e at once
+            next_at: Vector = at - np.clip(move, -1, 1)
+            next_value = f(next_at)
+            if next_value @ next_value < before:
                 break
             damping *= 4
         else:
-            return at
-        gained = 1 - (tried @ tried) / (value @ value)
-        at, value, damping = at + np.clip(move, -1, 1), tried, damping / 4
-        if gained < 1e-7:
-            return at
+            break
+        at, value, damping = next_at, next_value, damping / 4
+        if value @ value > before * (1 - _GAIN):
+            break
     return at

@@ -139,6 +139,10 @@ def load_constants(path: str | Path = CALIBRATED) -> Constants:
     values = {}
     for f in FITTED:
         given = constants[f.name]
+        if not isinstance(given, dict):
+            raise InputError(
+                f"{path}: constants.{f.name} is {given!r}; expected {{ value, unit, meaning }}"
+            )
         value, unit = given.get("value"), given.get("unit")
         if type(value) not in (int, float) or not 0 < value < float("inf"):
             raise InputError(
