@@ -143,8 +143,8 @@ def load_constants(path: str | Path = CALIBRATED) -> Constants:
             raise InputError(
                 f"{path}: constants.{f.name} is {given!r}; expected {{ value, unit, meaning }}"
             )
-        value, unit = given.get("value"), given.get("unit")
-        if type(value) not in (int, float) or not 0 < value < float("inf"):
+        value, unit = given.get("value", 0.0), given.get("unit")
+        if not _positive(value):
             raise InputError(
                 f"{path}: constants.{f.name}.value is {value!r}; expected a number above 0"
             )
@@ -157,6 +157,10 @@ def load_constants(path: str | Path = CALIBRATED) -> Constants:
         if type(spread) not in (int, float) or not 0 <= spread < float("inf"):
             raise InputError(f"{path}: spreads.{name} is {spread!r}; expected a number from 0")
     return with_values(values.values(), spreads=spreads, source=str(content["source"]))
+
+
+def _positive(value: object) -> bool:
+    return type(value) in (int, float) and 0 < float(value) < float("inf")  # type: ignore[arg-type]
 
 
 def constants_text(constants: Constants, command: str) -> str:

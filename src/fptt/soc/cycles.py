@@ -28,6 +28,7 @@ from math import ceil, hypot, log
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import DATA_TYPES, Chip
 from fptt.soc.constants import Constants, load_constants
+from fptt.soc.units import check_units, least_loop, unit_element, unit_loop
 from fptt.soc.workload import ELEMENTS, Product, Task, Workload
 
 #: steps back after which a gradient is below 2^-133, bfloat16's least number: in an untrained LSTM
@@ -55,6 +56,7 @@ def cycles(chip: Chip, workload: Workload, constants: Constants | None = None) -
         'EWO-SGD'
     """
     known = constants or load_constants()
+    check_units(chip)
     found = dict.fromkeys(FUNCTION_CLASSES, 0.0)
     for task in workload.tasks:
         found[task.function] += task.calls * _call(chip, workload, task, known)
@@ -99,8 +101,11 @@ def product_cycles(chip: Chip, product: Product, known: Constants) -> float:
     return known.call + max(moved, passing)
 
 
-def element_cycles(workload: Workload, task: Task, known: Constants) -> float:
+def element_cycles(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of an element of a loop on one core, the caches being warm."""
+    in_hardware = unit_element(chip, task)
+    if in_hardware is not None:
+        return in_hardware
     if task.kind == "column":
         steps = workload.steps / workload.parts
         live = min(1.0, QUIET_AFTER / steps)
@@ -120,9 +125,12 @@ def element_cycles(workload: Workload, task: Task, known: Constants) -> float:
 
 def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of a loop, until the last core has reached the barrier."""
+    on_unit = unit_loop(chip, task, known.call)
+    if on_unit is not None:
+        return on_unit
     cores = chip.cores if task.parallel else 1
     own = ceil(task.elements / cores)
-    found = own * element_cycles(workload, task, known)
+    found = max(own * element_cycles(chip, workload, task, known), least_loop(chip, task))
     update = task.function == "EWO-SGD"
     if update:
         found += task.elements * known.memory * _evicted(chip, workload)
@@ -131,6 +139,9 @@ def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float
     width = DATA_TYPES[chip.data_type] // 8
     lines = ceil(task.elements * width / chip.line_bytes)
     found += known.barrier
+    if "blocks" in chip.extras or "vector_bits" in chip.extras:
+        # whole lines are a core's own; it had them before
+        return found
     if update:
         # theta, lambda, m and g are read and written
         return found + lines * (task.accesses / 2) * known.take + own * known.retake_update

@@ -1,0 +1,95 @@
+"""Units that are no part of the published system, by their name in a chip's `extras`.
+
+    vector_bits        bits of a vector unit in every core (RVV)
+    activation_lanes   lanes of a unit for sigmoid and tanh
+    fptt_lanes         lanes of the FPTT unit, which makes the update
+    blocks             1: cores get consecutive elements, whole cache lines, instead of every n-th
+
+What they cost in cycles stands with unit and source in `data/units.toml`. A chip whose
+`emulated_bf16` is false computes scalars in hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from math import ceil
+
+from fptt.errors import InputError
+from fptt.soc.chip import DATA_TYPES, Chip
+from fptt.soc.datafile import FOLDER, entry, read_toml
+from fptt.soc.workload import Task
+
+UNITS = ("vector_bits", "activation_lanes", "fptt_lanes", "blocks")
+#: of the vectors whose beats were counted
+_BEAT_BITS = 128
+
+
+@cache
+def costs() -> Mapping[str, float]:
+    """The entries of `data/units.toml`."""
+    path = FOLDER / "units.toml"
+    content = read_toml(path, "costs of units")
+    return {key: float(entry(path, key, given).value) for key, given in content.items()}
+
+
+def check_units(chip: Chip) -> None:
+    """Raises InputError where a chip has a unit that the model does not know."""
+    for name in chip.extras:
+        if name not in UNITS:
+            raise InputError(
+                f"chip {chip.name}: extras.{name} is unknown; expected {', '.join(UNITS)}"
+            )
+
+
+def unit_loop(chip: Chip, task: Task, call: float) -> float | None:
+    """Cycles of a loop on a unit with a DMA of its own; None where the cores compute it.
+
+    A unit is as fast as its lanes or as the bus, whichever is slower.
+
+    Args:
+        chip: with its units.
+        task: a loop.
+        call: cycles that starting a unit takes, and seeing that it is done.
+    """
+    known = costs()
+    if task.function in ("Sigmoid", "tanh") and "activation_lanes" in chip.extras:
+        evaluations = task.elements * task.transcendental
+        lanes = chip.extras["activation_lanes"] * known["activation_elements"]
+        return call + max(evaluations / lanes, _bus(chip, 2 * evaluations))
+    if task.function == "EWO-SGD" and "fptt_lanes" in chip.extras and task.operations > 1:
+        lanes = chip.extras["fptt_lanes"] * known["fptt_parameters"]
+        return call + max(task.elements / lanes, _bus(chip, task.elements * known["fptt_numbers"]))
+    return None
+
+
+def unit_element(chip: Chip, task: Task) -> float | None:
+    """Cycles of an element on one core that has hardware for it; None where it is emulated."""
+    known = costs()
+    update = task.function == "EWO-SGD" and task.operations > 1
+    if "vector_bits" in chip.extras:
+        beats = known["vector_update"] if update else _counted(task, known, "vector")
+        return beats * known["cycles_per_beat"] * _BEAT_BITS / chip.extras["vector_bits"]
+    if chip.emulated_bf16:
+        return None
+    counted = known["scalar_loop"] + _counted(task, known, "scalar")
+    instructions = known["scalar_update"] if update else counted
+    return instructions * known["cycles_per_instruction"]
+
+
+def _counted(task: Task, known: Mapping[str, float], unit: str) -> float:
+    """Instructions or beats of an element."""
+    return (
+        task.operations * known[f"{unit}_operation"]
+        + task.accesses * known[f"{unit}_access"]
+        + task.transcendental * known[f"{unit}_function"]
+    )
+
+
+def least_loop(chip: Chip, task: Task) -> float:
+    """Cycles in which the bus can move what a loop of vectors reads and writes."""
+    return _bus(chip, task.elements * task.accesses) if "vector_bits" in chip.extras else 0.0
+
+
+def _bus(chip: Chip, numbers: float) -> float:
+    return ceil(numbers) * DATA_TYPES[chip.data_type] / chip.bus_bits
