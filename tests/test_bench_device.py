@@ -13,6 +13,7 @@ from fptt.bench.beats import FunctionBeats, beats_of, count_log
 from fptt.bench.cases import Case
 from fptt.device.elf import Symbol
 from fptt.errors import FpttError, InputError
+from fptt.soc.workload import published
 
 SMALL = Case(hidden=16, batch=2, parts=2, steps=8, momentum=0.0)
 
@@ -279,17 +280,15 @@ def test_logs_that_cannot_be_counted():
 def test_products_of_the_published_program():
     # 784 steps of 4 forward, 4 dh and 7 weight gradients, 4 of these at a part's first step
     layer, readout = 4 * 128 * 129, 4 * 128 * 10
-    assert device.published_multiply_adds(1) == (
-        layer * (784 * 8 + 783 * 7 + 4) + readout * (784 + 2)
-    )
-    assert device.published_multiply_adds(784) == layer * 784 * 12 + readout * 784 * 3
+    assert published(1).macs == (layer * (784 * 8 + 783 * 7 + 4) + readout * (784 + 2))
+    assert published(784).macs == layer * 784 * 12 + readout * 784 * 3
 
 
 def test_the_implied_figure_gives_the_published_time_back():
     for parts, seconds in device.ROCKET_SECONDS.items():
         cycles = device.implied_cycles_per_instruction(parts)
         assert 1.5 < cycles < 3
-        products = cycles * 6 * device.published_multiply_adds(parts)
+        products = cycles * 6 * published(parts).macs
         loops = cycles * 10 * 20 * 512 * 784
         functions = 784 * 512 * (3 * 320 + 2 * 275) + parts * 67_850 * 90
         assert (products + loops + functions) / 500e6 == pytest.approx(seconds)

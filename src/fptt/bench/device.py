@@ -28,6 +28,7 @@ from fptt.errors import FpttError, InputError
 from fptt.published import ELEMENT_CYCLES
 from fptt.soc.chip import load_chip
 from fptt.soc.measured import published_measurements
+from fptt.soc.workload import published
 from fptt.tasks import load
 
 Row = dict[str, Any]
@@ -341,22 +342,6 @@ def beat_rows(case: Case, build: Build) -> list[Row]:
 # --- one Rocket core ----------
 
 
-def published_multiply_adds(parts: int, steps: int = 784) -> int:
-    """Multiply-adds of the published program, LSTM 1-128-10 at batch 4.
-
-    Each step: 4 products of B H (I + H) forward, 4 of B (I + H) H for dh, and 7 of B H (I + H) for
-    weight gradients, but 4 at the first step of a part; B H C for the readout. Each part: 2 B H C
-    more, for the readout's gradient.
-
-    Args:
-        parts: K.
-        steps: T.
-    """
-    batch, cells, inputs, outputs = 4, 128, 1, 10
-    layer, readout = batch * cells * (inputs + cells), batch * cells * outputs
-    return layer * (15 * steps - 3 * parts) + readout * (steps + 2 * parts)
-
-
 def implied_cycles_per_instruction(parts: int) -> float:
     """Cycles per instruction at which one Rocket core takes the time that was published.
 
@@ -371,7 +356,7 @@ def implied_cycles_per_instruction(parts: int) -> float:
     steps, elements, parameters = 784, 4 * 128, 67_850
     known = steps * elements * (3 * ELEMENT_CYCLES["sigmoid"] + 2 * ELEMENT_CYCLES["tanh"])
     known += parts * parameters * ELEMENT_CYCLES["update"]
-    estimate = NAIVE * published_multiply_adds(parts, steps) + LOOP * 20 * steps * elements
+    estimate = NAIVE * published(parts).macs + LOOP * 20 * steps * elements
     return (ROCKET_SECONDS[parts] * SYSTEM_HZ - known) / estimate
 
 
