@@ -69,10 +69,10 @@ class Constants:
     barrier: float = _constant("cycles", "a barrier at the end of a loop", 300)
     take: float = _constant("cycles", "a cache line that a core takes from another core", 60)
     retake: float = _constant(
-        "cycles", "for an element of a short loop: taking its line back before writing", 30
+        "cycles", "in a short loop: taking a line back that another core wrote to", 40
     )
     retake_update: float = _constant(
-        "cycles", "for a parameter: the same in long loops, where cores drift apart", 10
+        "cycles", "the same in the update's long loops, where cores drift apart", 15
     )
     crowding: float = _constant(
         "ratio",

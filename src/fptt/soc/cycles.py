@@ -8,22 +8,22 @@ A loop over e elements on n cores, with m = ceil(e / n) of the elements on the b
 has the elements c, c + n, ...: all cores write to the same cache lines.
 
     one core:      e w
-    several cores: m w + barrier + take lines + retake m
+    several cores: m w + barrier + take lines + retake m (n - 1)/n
 
 Each core has to take each line from another one at least once (`take`), and once more before it
-writes the next element, as meanwhile others wrote to the line (`retake`). Therefore time falls much
-more slowly than with 1/n, most of all where an element costs little, and what is lost with four
-cores is more than with ten: each of ten writes to a line three times, each of four eight times.
+writes the next element if meanwhile another core wrote to the line (`retake`): which core wrote
+last is as good as random, so in (n - 1)/n of the cases. Therefore time falls much more slowly than
+with 1/n, most of all where an element costs little; two cores can be slower than one.
 
 The update goes through long loops in which cores drift apart and seldom fight for a line; there are
-four arrays. Where a part's activations have driven the parameters out of the L2 cache, they come
-from DRAM, at a rate that does not depend on the number of cores.
+four arrays. What a part's activations have driven out of the L2 cache comes from DRAM (`memory`),
+at a rate that does not depend on the number of cores.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from math import ceil, hypot, log
+from math import ceil, exp, hypot, log
 
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import DATA_TYPES, Chip
@@ -38,7 +38,7 @@ QUIET_AFTER = 45
 MEASURED_CORES = (1, 4, 10)
 MEASURED_MESHES = (4, 8)
 #: of what is interpolated: an error of this share for every factor e
-_BETWEEN = 0.15
+_BETWEEN = 0.25
 
 
 def cycles(chip: Chip, workload: Workload, constants: Constants | None = None) -> dict[str, float]:
@@ -133,7 +133,7 @@ def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float
     found = max(own * element_cycles(chip, workload, task, known), least_loop(chip, task))
     update = task.function == "EWO-SGD"
     if update:
-        found += task.elements * known.memory * _evicted(chip, workload)
+        found += task.elements * known.memory * _missing(chip, workload)
     if cores == 1:
         return found
     width = DATA_TYPES[chip.data_type] // 8
@@ -142,19 +142,30 @@ def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float
     if "blocks" in chip.extras or "vector_bits" in chip.extras:
         # whole lines are a core's own; it had them before
         return found
+    # who wrote to a line last: any core, one as likely as another
+    retaken = own * (cores - 1) / cores
     if update:
         # theta, lambda, m and g are read and written
-        return found + lines * (task.accesses / 2) * known.take + own * known.retake_update
+        return found + lines * (task.accesses / 2) * known.take + retaken * known.retake_update
     if task.function == "Mat2Vec":
         return found + lines * task.accesses * known.take * known.column_crowding
     ratio = known.crowding if task.function == "EWO-basic" else 1.0
-    return found + ratio * (lines * known.take + own * known.retake)
+    return found + ratio * (lines * known.take + retaken * known.retake)
 
 
-def _evicted(chip: Chip, workload: Workload) -> float:
-    """Share of the parameters that a part's activations have driven out of the L2 cache."""
-    part = workload.part_numbers * DATA_TYPES[chip.data_type] / 8
-    return part / (part + chip.l2_kib * 1024 / 8)
+def _missing(chip: Chip, workload: Workload) -> float:
+    """Share of the update's lines that are not in the L2 cache.
+
+    Between two updates all parameters, their gradients, lambda and m and a part's activations go
+    through it: F bytes through a cache of C bytes with random replacement. Of the lines that are
+    used again after F m misses, 1 - exp(-m F / C) are gone, which is m.
+    """
+    numbers = 4 * workload.parameters + workload.part_numbers
+    ratio = numbers * DATA_TYPES[chip.data_type] / 8 / (chip.l2_kib * 1024)
+    share = 1.0
+    for _ in range(200):
+        share = 1 - exp(-share * ratio)
+    return share
 
 
 def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = None) -> float:
@@ -164,9 +175,9 @@ def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = No
 
     - each class's share of the total, times its error where calibration had not seen the
       measurement (`Constants.spreads`);
-    - what sharing lines costs, times 15 % for every factor e between the number of cores and the
+    - what sharing lines costs, times 25 % for every factor e between the number of cores and the
       nearest measured one: other laws through the same measurements differ by that much;
-    - what the array takes, times 15 % for every factor e to the nearest measured mesh;
+    - what the array takes, times 25 % for every factor e to the nearest measured mesh;
     - loops that were never measured, times the error of their price (`Prices.spread`).
 
     Example:

@@ -98,8 +98,7 @@ class Workload:
         tasks: what there is to do.
         steps, parts, batch: of the sequences.
         parameters: trained numbers.
-        part_numbers: numbers of the activations that a part writes and reads again, what the
-            cache must hold beside the parameters.
+        part_numbers: numbers of the activations that a part writes and reads again.
     """
 
     name: str
@@ -210,8 +209,8 @@ def published(
         parts,
         batch,
         sum(size * n for size, n in tensors.items()),
-        # i, f, g, o, c, h and tanh(c) of every step
-        -(-steps // parts) * 7 * cells,
+        # of every step: [x, h], eleven arrays of the cells, two of the readout
+        -(-steps // parts) * (batch * joined + 11 * cells + 2 * logits),
     )
 
 
