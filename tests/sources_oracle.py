@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from oracle import CELLS, Oracle, lif, lstm, spike
+from oracle import CELLS, Oracle, lif, lstm, parameter_shapes, spike
 
 
 def constant(state):
@@ -124,3 +124,24 @@ class ForwardOracle(Oracle):
             None if loss is None else {n: g.numpy().copy() for n, g in gradient.items()}
             for _, loss, gradient, _ in self.through_time(*self.start(x, y, lengths))
         ]
+
+
+# --- how far what approximates is from what is exact ----------
+
+
+def cosine(a, b):
+    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
+
+
+def mean_cosine(exact, approximate, layers, batches, lengths):
+    """Of two trainers' gradients of the first part; every batch gets weights of its own."""
+    cosines = []
+    for seed, (x, y) in enumerate(batches):
+        rng = np.random.default_rng(seed)
+        drawn = {n: rng.uniform(-1, 1, s) for n, s in parameter_shapes(layers).items()}
+        for trainer in (exact, approximate):
+            trainer.load_parameters(drawn)
+        wanted, found = (t.part_gradients(x, y, lengths)[0] for t in (exact, approximate))
+        lowest = [n for n in wanted if n[0] == "0"]  # the lowest layer loses the most
+        cosines.append(np.mean([cosine(found[n], wanted[n]) for n in lowest]))
+    return float(np.mean(cosines))

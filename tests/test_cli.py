@@ -27,6 +27,7 @@ COMMANDS = [
     "eval",
     "plan",
     "compare",
+    "explore",
     "reproduce",
     "report",
     "bench",

@@ -343,10 +343,10 @@ def test_places_and_bars_of_points():
 
 
 def test_labels_on_a_logarithmic_axis_keep_their_distance():
-    assert plots._apart([1, 2, 4, 7, 14, 28, 56, 98, 112, 392, 784]) == [
+    assert plots.apart([1, 2, 4, 7, 14, 28, 56, 98, 112, 392, 784]) == [
         *(1, 2, 4, 7, 14, 28, 56, 98, 392, 784),
     ]
-    assert plots._apart([14]) == [14]
+    assert plots.apart([14]) == [14]
     assert plots._one_two_five([0.6, 30.0]) == [1, 2, 5, 10, 20]
 
 

@@ -110,6 +110,21 @@ def test_work_of_a_program_is_its_own_count(net):
     assert work.parameters == sum(a.size for a in fptt.Trainer(program).parameters().values())
 
 
+def test_gradients_that_are_not_kept_come_in_pieces_of_the_scratch_memory():
+    net = fptt.Network([fptt.LSTM(3, 40), fptt.Linear(40, 3)])
+    program = fptt.build(net, fptt.FPTT(parts=4), fptt.SGD(lr=0.1), steps=12, batch=2, loss="last")
+    room = program.memory().categories["scratch"] // 4
+    kept, pieces = of_program(program.keeping_gradients()), of_program(program)
+    assert kept.macs == pieces.macs
+    largest = {}
+    for work in (kept, pieces):
+        products = [t.product for t in work.tasks if t.function == "MatMul-3"]
+        largest[work] = max(p.rows * p.columns for p in products)
+    assert largest[pieces] <= room < largest[kept] == 160 * 40
+    chip = load_chip()
+    assert cycles(chip, pieces)["MatMul-3"] > cycles(chip, kept)["MatMul-3"]
+
+
 def test_a_program_without_matrix_products_of_the_array_is_priced():
     """Sums along traces stand in a MatMul class, but are no products of two matrices."""
     net = fptt.Network([fptt.LSTM(2, 4), fptt.Linear(4, 3)])
@@ -120,6 +135,34 @@ def test_a_program_without_matrix_products_of_the_array_is_priced():
     assert traces
     assert all(t.elements > 0 and t.operations > 0 for t in traces)
     assert cycles(load_chip(), work)["MatMul-3"] > 0
+
+
+@pytest.mark.parametrize("source", ["rtrl", "ostl"])
+def test_tangents_are_products_and_the_rest_of_what_was_counted(source):
+    layers = [fptt.LSTM(2, 4), fptt.Linear(4, 6), fptt.GRU(6, 5), fptt.RNN(5, 3), fptt.Linear(3, 3)]
+    net = fptt.Network(layers)
+    rule = fptt.FPTT(parts=2, source=source)
+    program = fptt.build(net, rule, fptt.SGD(lr=0.1), steps=6, batch=2, loss="last")
+    work = of_program(program)
+    for kind in (
+        "lstm_tangent",
+        "gru_tangent",
+        "rnn_tangent",
+        "affine_tangent",
+        "tangent_gradient",
+    ):
+        tasks = [task for task in work.tasks if task.kind == kind]
+        counted = [item.work for item in program.work().items if item.kind == kind]
+        operations = sum(
+            task.calls
+            * (2 * task.product.macs if task.product else task.elements * task.operations)
+            for task in tasks
+        )
+        assert operations == pytest.approx(sum(w.mul + w.add for w in counted), rel=1e-12)
+        assert bool(tasks) == (kind != "affine_tangent" or source == "rtrl")
+    assert all(task.operations >= 0 for task in work.tasks)
+    tangents = [t.product for t in work.tasks if t.kind == "lstm_tangent" and t.product]
+    assert {(p.inner, p.columns) for p in tangents} == {(4, 16)}
 
 
 # -- laws --------------------------------------------------------------------------------------

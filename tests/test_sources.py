@@ -12,7 +12,7 @@ from cases import (
     random_data,
 )
 from oracle import Oracle, parameter_shapes
-from sources_oracle import ForwardOracle
+from sources_oracle import ForwardOracle, mean_cosine
 
 STEPS, BATCH = 7, 3
 LENGTHS = [5, 7, 2]
@@ -226,10 +226,6 @@ def test_local_sources_are_autograd_with_the_other_paths_cut(source, body, loss,
         assert_gradients_equal(found, wanted, 1e-10)
 
 
-def cosine(a, b):
-    return float((a * b).sum() / (np.linalg.norm(a) * np.linalg.norm(b)))
-
-
 @pytest.mark.parametrize(
     ("source", "layers", "low", "high"),
     [
@@ -243,21 +239,13 @@ def cosine(a, b):
 @pytest.mark.parametrize("loss", ["last", "every_step"])
 def test_alignment_of_what_approximates(source, layers, low, high, loss):
     """The mean cosine to BPTT over several draws lies in a band: useful, and not BPTT itself."""
-    exact, approximate = (
+    trainers = (
         fptt_trainer(layers, tbptt(one), ("sgd", {}), STEPS, BATCH, loss=loss)
         for one in ("bptt", source)
     )
-    cosines = []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        drawn = {n: rng.uniform(-1, 1, s) for n, s in parameter_shapes(layers).items()}
-        x, y = data(layers, loss, "cross_entropy", seed)
-        for trainer in (exact, approximate):
-            trainer.load_parameters(drawn)
-        wanted, found = (t.part_gradients(x, y, LENGTHS)[0] for t in (exact, approximate))
-        body = [n for n in wanted if n[0] == "0"]  # the lowest layer loses the most
-        cosines.append(np.mean([cosine(found[n], wanted[n]) for n in body]))
-    assert low < np.mean(cosines) < high, np.mean(cosines)
+    batches = [data(layers, loss, "cross_entropy", seed) for seed in range(8)]
+    mean = mean_cosine(*trainers, layers, batches, LENGTHS)
+    assert low < mean < high, mean
 
 
 # --- inside the wrapper ----------

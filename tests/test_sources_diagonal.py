@@ -14,7 +14,8 @@ from cases import (
     fptt_network,
     fptt_trainer,
 )
-from oracle import Oracle, parameter_shapes
+from oracle import Oracle
+from sources_oracle import mean_cosine
 from test_sources import (
     BATCH,
     LENGTHS,
@@ -22,7 +23,6 @@ from test_sources import (
     STEPS,
     WAYS,
     both,
-    cosine,
     data,
     tbptt,
     total,
@@ -197,21 +197,13 @@ def test_eprop_is_exact_for_neurons_that_do_not_see_each_other(cell, constants):
 @pytest.mark.parametrize("loss", ["last", "every_step"])
 def test_alignment_of_what_approximates(source, layers, low, high, loss):
     """The mean cosine to BPTT over several draws lies in a band: useful, and not BPTT itself."""
-    exact, approximate = (
+    trainers = (
         fptt_trainer(layers, tbptt(one), ("sgd", {}), STEPS, BATCH, loss=loss)
         for one in ("bptt", source)
     )
-    cosines = []
-    for seed in range(8):
-        rng = np.random.default_rng(seed)
-        drawn = {n: rng.uniform(-1, 1, s) for n, s in parameter_shapes(layers).items()}
-        x, y = data(layers, loss, "cross_entropy", seed)
-        for trainer in (exact, approximate):
-            trainer.load_parameters(drawn)
-        wanted, found = (t.part_gradients(x, y, LENGTHS)[0] for t in (exact, approximate))
-        lowest = [n for n in wanted if n[0] == "0"]  # the lowest layer loses the most
-        cosines.append(np.mean([cosine(found[n], wanted[n]) for n in lowest]))
-    assert low < np.mean(cosines) < high, np.mean(cosines)
+    batches = [data(layers, loss, "cross_entropy", seed) for seed in range(8)]
+    mean = mean_cosine(*trainers, layers, batches, LENGTHS)
+    assert low < mean < high, mean
 
 
 # --- inside the wrapper ----------

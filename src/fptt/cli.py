@@ -10,6 +10,7 @@ import typer
 
 from fptt import (
     __version__,
+    cli_chip,
     cli_compare,
     cli_device,
     cli_reproduce,
@@ -592,6 +593,9 @@ def _bench_device(
 
 app.command(epilog="Example: fptt compare --subset --hidden 16 --parts 4 --scale 3")(
     cli_compare.compare
+)
+app.command(epilog="Example: fptt explore --minimise lut --latency 1s --memory 512KiB")(
+    cli_chip.explore
 )
 app.command(epilog="Example: fptt reproduce s-mnist --quick")(cli_reproduce.reproduce)
 app.command(epilog="Example: fptt report results/")(cli_research.report)

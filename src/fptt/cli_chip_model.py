@@ -8,7 +8,7 @@ from pathlib import Path
 from fptt.cli_output import print_json, show
 
 
-def validate(measurements: Path | None, as_json: bool) -> None:
+def validate(measurements: Path | None, constants: Path | None, as_json: bool) -> None:
     """Predicted beside measured, with all measurements known and with some left out."""
     from fptt.report import cycle_tables
     from fptt.soc.constants import load_constants
@@ -16,7 +16,10 @@ def validate(measurements: Path | None, as_json: bool) -> None:
     from fptt.soc.validation import MEASURED, compare, dominant, errors, leave_one_out
 
     measured = read_measurements(measurements or MEASURED)
-    cells, unseen = compare(measured, load_constants()), leave_one_out(measured)
+    cells, unseen = (
+        compare(measured, load_constants(constants)),
+        leave_one_out(measured),
+    )
     if as_json:
         print_json([{**asdict(cell), "error": cell.error} for cell in (*cells, *unseen)])
         return
@@ -47,14 +50,16 @@ def calibrate(measurements: Path, out: Path | None, command: str, as_json: bool)
         show(table)
 
 
-def what_if(as_json: bool) -> None:
+def what_if(constants: Path | None, as_json: bool) -> None:
     """The published best point with other units."""
     from fptt import exploring
     from fptt.report import cycle_tables
+    from fptt.soc.constants import load_constants
     from fptt.soc.whatif import PARTS
     from fptt.soc.whatif import what_if as outcomes
 
-    rows = outcomes({parts: exploring.published_network(parts) for parts in PARTS})
+    programs = {parts: exploring.our_program(parts, "bfloat16") for parts in PARTS}
+    rows = outcomes(programs, load_constants(constants))
     if as_json:
         print_json(
             [

@@ -38,6 +38,7 @@ _UNITS = {
     "m": 2**20,
 }
 _HERTZ = {"hz": 1, "khz": 10**3, "mhz": 10**6, "ghz": 10**9}
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1, "min": 60}
 #: batches that are tried
 BATCHES = (1, 2, 4, 8)
 #: rank of the adapters that are tried
@@ -83,7 +84,23 @@ def read_hertz(text: str, option: str = "--clock") -> float:
     return float(value)
 
 
-def _number(text: str, units: Mapping[str, int]) -> float | None:
+def read_seconds(text: str, option: str) -> float:
+    """Reads "250ms".
+
+    Raises:
+        InputError: something else, or no time at all.
+
+    Example:
+        >>> read_seconds("250ms", "--latency"), read_seconds("1.5 s", "--latency")
+        (0.25, 1.5)
+    """
+    value = _number(text, _SECONDS)
+    if value is None or value <= 0:
+        raise InputError(f"{option} is {text!r}; give a time such as 1s, 250ms or 2min")
+    return float(value)
+
+
+def _number(text: str, units: Mapping[str, float]) -> float | None:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text, re.ASCII)
     if match is None or match[2].lower() not in units:
         return None

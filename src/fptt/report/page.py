@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fptt.errors import InputError
 from fptt.experiments.beside import Beside
@@ -37,7 +37,8 @@ except ImportError as _error:
 #: how a page of ours is known, so that no other file is overwritten
 _MARK = '<meta name="generator" content="fptt report">'
 
-_STYLE = """
+#: of all pages
+STYLE = """
 body { font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; color: #1c1e21;
   background: #fff; max-width: 1160px; margin: 0 auto; padding: 0 20px 60px; }
 h1 { font-size: 30px; margin: 28px 0 6px; }
@@ -98,14 +99,18 @@ def write_page(found: Overview, out: str | Path, *, command: str, date: str) -> 
     return len(text)
 
 
-def check_out(out: str | Path) -> None:
-    """Raises InputError where a page would take the place of something else."""
+def check_out(out: str | Path, mark: str = _MARK, maker: str = "fptt report") -> None:
+    """Raises InputError where a page would take the place of something else.
+
+    Args:
+        mark: how the pages of `maker` are known.
+    """
     path = Path(out)
     if path.is_file() and path.stat().st_size:
         with path.open("rb") as file:
-            if _MARK.encode() not in file.read(1000):
+            if mark.encode() not in file.read(1000):
                 raise InputError(
-                    f"{out} exists and is no page of `fptt report`; give another name with --out, "
+                    f"{out} exists and is no page of `{maker}`; give another name with --out, "
                     "or delete it"
                 )
 
@@ -127,7 +132,7 @@ def page(found: Overview, *, command: str, date: str) -> str:
         body = _table(table, list(several), found.comparisons, identity, figures)
         heading = f"<h2>{escape(title)}</h2><p>{escape(text)}</p>"
         sections.append(f'<section id="{identity}">{heading}{body}</section>')
-    script, divs = _embedded(figures)
+    script, divs = embedded(figures)
     body = "".join(sections)
     for name, div in divs.items():
         body = body.replace(f"<!--{name}-->", div)
@@ -139,8 +144,8 @@ def page(found: Overview, *, command: str, date: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>fptt: results</title>
 <link rel="icon" href="data:,">
-<style>{_STYLE}</style>
-{Resources(mode="inline", components=["bokeh"]).render()}
+<style>{STYLE}</style>
+{scripts("bokeh")}
 </head>
 <body>
 <header><h1>Results of fptt</h1>
@@ -162,7 +167,12 @@ from the worst seed to the best; a click on a name in a legend hides its line.</
 """
 
 
-def _embedded(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
+def scripts(*components: Literal["bokeh", "bokeh-widgets"]) -> str:
+    """Bokeh's own JavaScript, inside of the page."""
+    return str(Resources(mode="inline", components=list(components)).render())
+
+
+def embedded(figures: dict[str, Any]) -> tuple[str, dict[str, str]]:
     """The script that draws the plots, and the places where it does."""
     if not figures:
         return "", {}

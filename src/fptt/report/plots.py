@@ -23,7 +23,8 @@ from fptt.experiments.beside import Beside
 from fptt.experiments.summary import Group
 from fptt.report.wording import axis_label, duration, number, scaled, spread_text
 
-_COLOURS = (
+#: of what has no order
+COLOURS = (
     *("#1f5fa8", "#d1495b", "#2a9134", "#8a4fbf", "#c77700", "#00868b"),
     *("#7a5230", "#c4459b", "#596275", "#8c8b00"),
 )
@@ -91,8 +92,8 @@ def learning_curves(groups: Sequence[Group], **ranges: Any) -> Any:
     items, lines = [], []
     several = {group.series for group in groups}
     for index, group in enumerate(groups):
-        ordered = len(several) == 1 or len(groups) > len(_COLOURS)
-        colour = _ramp(index, len(groups)) if ordered else _COLOURS[index]
+        ordered = len(several) == 1 or len(groups) > len(COLOURS)
+        colour = ramp(index, len(groups)) if ordered else COLOURS[index]
         points = group.curve
         source = ColumnDataSource(
             {
@@ -134,7 +135,7 @@ def learning_curves(groups: Sequence[Group], **ranges: Any) -> Any:
     return plot
 
 
-def _ramp(index: int, total: int) -> str:
+def ramp(index: int, total: int) -> str:
     """A colour of an ordered scale, without its palest part."""
     return str(Viridis256[round(205 * index / max(1, total - 1))])
 
@@ -170,7 +171,7 @@ def against(
         y_range=DataRange1d(only_visible=True),
     )
     if over == "parts":
-        ticks = _apart(sorted(set(x_of.values())))
+        ticks = apart(sorted(set(x_of.values())))
         plot.xaxis.ticker = FixedTicker(ticks=ticks)
         plot.xgrid.ticker = FixedTicker(ticks=ticks)
         plot.xaxis.formatter = NumeralTickFormatter(format="0")
@@ -187,7 +188,7 @@ def against(
     others: list[tuple[str, list[Any]]] = []
     hovered, marked = [], []
     for order, (name, indices) in enumerate(series.items()):
-        colour = _COLOURS[order % len(_COLOURS)]
+        colour = COLOURS[order % len(COLOURS)]
         indices.sort(key=lambda i: x_of[id(groups[i])])
         own = [groups[i] for i in indices]
         source = ColumnDataSource(_columns(own, [x_of[id(g)] for g in own]))
@@ -257,7 +258,7 @@ def _log_range(values: Sequence[float]) -> Range1d:
     return Range1d(start=10 ** (low - edge), end=10 ** (high + edge))
 
 
-def _apart(values: Sequence[float]) -> list[float]:
+def apart(values: Sequence[float]) -> list[float]:
     """Those values whose labels do not touch on a logarithmic axis."""
     width = math.log10(values[-1] / values[0])
     kept = [values[0]]

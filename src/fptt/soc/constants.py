@@ -124,13 +124,16 @@ FITTED = tuple(f for f in fields(Constants) if "meaning" in f.metadata)
 NAMES = tuple(f.name for f in FITTED)
 
 
-def load_constants(path: str | Path = CALIBRATED) -> Constants:
+def load_constants(path: str | Path | None = None) -> Constants:
     """The constants in a file that `fptt explore --calibrate` has written.
+
+    Args:
+        path: of the file; the one that comes with the package, if None.
 
     Raises:
         InputError: it cannot be read, lacks a constant or holds one that no chip can have.
     """
-    path = Path(path)
+    path = Path(path or CALIBRATED)
     content = read_toml(path, "constants of the cycle model")
     known_keys(path, "", content, ("source", "constants", "spreads"))
     constants, spreads = content["constants"], content["spreads"]

@@ -28,7 +28,7 @@ from math import ceil, exp, hypot, log
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import DATA_TYPES, Chip
 from fptt.soc.constants import Constants, load_constants
-from fptt.soc.units import check_units, least_loop, unit_element, unit_loop
+from fptt.soc.units import check_units, least_loop, scalar_product, unit_element, unit_loop
 from fptt.soc.workload import ELEMENTS, Product, Task, Workload
 
 #: steps back after which a gradient is below 2^-133, bfloat16's least number: in an untrained LSTM
@@ -70,8 +70,11 @@ def _call(chip: Chip, workload: Workload, task: Task, known: Constants) -> float
         return _loop(chip, workload, task, known)
     if chip.mesh:
         return product_cycles(chip, task.product, known)
+    in_hardware = scalar_product(chip, task.product)
+    if in_hardware is not None:
+        return in_hardware
+    # sums stay in a register
     prices = known.prices
-    # without an array the cores share the products; sums stay in a register
     return task.product.macs / chip.cores * 2 * (prices.operation + prices.access)
 
 

@@ -18,7 +18,7 @@ from math import ceil
 from fptt.errors import InputError
 from fptt.soc.chip import DATA_TYPES, Chip
 from fptt.soc.datafile import FOLDER, entry, read_toml
-from fptt.soc.workload import Task
+from fptt.soc.workload import Product, Task
 
 UNITS = ("vector_bits", "activation_lanes", "fptt_lanes", "blocks")
 #: of the vectors whose beats were counted
@@ -84,6 +84,15 @@ def _counted(task: Task, known: Mapping[str, float], unit: str) -> float:
         + task.accesses * known[f"{unit}_access"]
         + task.transcendental * known[f"{unit}_function"]
     )
+
+
+def scalar_product(chip: Chip, product: Product) -> float | None:
+    """Cycles of a product on the cores of a chip without an array; None where it is emulated."""
+    known = costs()
+    if chip.emulated_bf16:
+        return None
+    each = known["scalar_multiply_add"] * known["cycles_per_instruction"]
+    return product.macs / chip.cores * each
 
 
 def least_loop(chip: Chip, task: Task) -> float:

@@ -6,7 +6,7 @@ written by hand (Zhang et al., VLSI-SoC 2024 and JLPEA 15(1):15, 2025).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
@@ -19,21 +19,16 @@ from fptt.program.opspec import SERIAL_CLASSES
 if TYPE_CHECKING:
     from fptt.program.program import Program
 
-#: operations that the array computes; the other ones of the MatMul classes are sums along traces
+#: operations that the array computes as one product; the other ones of the MatMul classes are
+#: products of a tangent, or sums along traces, which are no products of two matrices
 _PRODUCTS = frozenset(
-    {
-        "affine",
-        "affine_sum",
-        "product",
-        "weight_gradient",
-        "weight_update",
-        "fptt_weight_update",
-        "rnn_tangent",
-        "lstm_tangent",
-        "gru_tangent",
-        "affine_tangent",
-    }
+    {"affine", "affine_sum", "product", "weight_gradient", "weight_update", "fptt_weight_update"}
 )
+#: products of a cell's recurrent matrix with dh/dtheta of each sample: rows of the matrix, in cells
+_TANGENTS = {"lstm_tangent": 4, "gru_tangent": 3, "rnn_tangent": 1}
+
+#: of a number in the scratch memory, where products are summed
+_SCRATCH_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -223,8 +218,9 @@ def _columns(calls: int, columns: int, rows: int) -> Task:
 def of_program(program: Program) -> Workload:
     """The work of a program, from `fptt.program.count`: full sequences, one batch.
 
-    The array writes its results to memory, so what counts is the program that keeps its gradients.
-    What an operation computes is one loop in each function class.
+    What an operation computes is one loop in each function class. The array writes its results to
+    memory, so the work is that of the program that keeps its gradients; where this one does not, a
+    gradient comes in pieces that fit into its scratch memory, a product each.
 
     Raises:
         ValueError: the program does not train.
@@ -237,11 +233,12 @@ def of_program(program: Program) -> Workload:
         >>> sorted({t.kind for t in work.tasks if t.function == "MatMul-1"})
         ['product']
     """
-    program = program.keeping_gradients()
+    whole = program.keeping_gradients()
+    piece = None if whole is program else program.memory().categories["scratch"] // _SCRATCH_BYTES
     trained = [program.buffers[name] for name in program.trained]
     width = max((ITEM_BYTES[buffer.dtype] for buffer in trained), default=4)
-    items = (_task(item, width) for item in work_table(program).items)
-    tasks = tuple(task for task in items if task is not None)
+    items = work_table(whole).items
+    tasks = tuple(task for item in items for task in _tasks(item, width, piece))
     return Workload(
         "program",
         tasks,
@@ -253,37 +250,51 @@ def of_program(program: Program) -> Workload:
     )
 
 
-def _task(item: WorkItem, width: int) -> Task | None:
-    """What a chip does for equal executions of an operation; None for nothing.
+def _tasks(item: WorkItem, width: int, piece: int | None) -> Iterator[Task]:
+    """What a chip does for equal executions of an operation.
 
     Args:
         item: of the program's work list.
         width: bytes of a number.
+        piece: numbers of a weight gradient that there is memory for; None for all.
     """
     times, work, sizes = item.repetitions, item.work, dict(item.shape)
-    if item.function.startswith("MatMul") and item.kind in _PRODUCTS:
+    matrix = item.function.startswith("MatMul")
+    left = work.mul + work.add
+    if matrix and item.kind in _PRODUCTS:
         rows, columns = sizes["n"], sizes["o"]
         inner = work.mul // (times * rows * columns)
+        if item.function == "MatMul-3":
+            lines = columns if piece is None else max(1, min(columns, piece // inner))
+            for size, pieces in ((lines, columns // lines), (columns % lines, 1)):
+                if size:
+                    product = Product(size, rows, inner, accumulated=True)
+                    yield Task(item.function, item.kind, times * pieces, product=product)
+            return
         # weights lie as [outputs, inputs]
-        product = {
-            "MatMul-1": Product(rows, columns, inner),
-            "MatMul-2": Product(rows, inner, columns, transposed=True),
-            "MatMul-3": Product(columns, rows, inner, accumulated=True),
-        }[item.function]
-        return Task(item.function, item.kind, times, product=product)
+        if item.function == "MatMul-1":
+            product = Product(rows, columns, inner)
+        else:
+            product = Product(rows, inner, columns, transposed=True)
+        yield Task(item.function, item.kind, times, product=product)
+        return
+    if matrix and item.kind in (*_TANGENTS, "affine_tangent"):
+        outputs = sizes["o"] if "o" in sizes else _TANGENTS[item.kind] * sizes["h"]
+        product = Product(sizes["p"], sizes["i" if "o" in sizes else "h"], outputs)
+        yield Task(item.function, item.kind, times * sizes["n"], product=product)
+        left -= 2 * times * sizes["n"] * product.macs
     elements = _elements(item.function, sizes)
     total = times * elements
-    if not total:
-        return None
-    return Task(
-        item.function,
-        item.kind,
-        times,
-        elements,
-        (work.mul + work.add) / total,
-        work.trans / total,
-        work.bytes / total / width,
-    )
+    if total and (left or work.trans or work.bytes):
+        yield Task(
+            item.function,
+            item.kind,
+            times,
+            elements,
+            left / total,
+            work.trans / total,
+            work.bytes / total / width,
+        )
 
 
 def _elements(function: str, sizes: Mapping[str, int]) -> int:
