@@ -219,7 +219,7 @@ def test_published_times():
 )
 def test_refused_measurements(tmp_path, old, new, words):
     path = tmp_path / "measured.toml"
-    text = (FOLDER / "published_measurements.toml").read_text()
+    text = (FOLDER / "publications.toml").read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
     refused(lambda: measured.read_measurements(path), path, *words)

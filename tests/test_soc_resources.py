@@ -3,7 +3,7 @@
 import pytest
 
 from fptt.soc.chip import design_points, load_chip
-from fptt.soc.measured import published_measurements
+from fptt.soc.publications import published_measurements
 from fptt.soc.resources import Resources, bank_brams, gemmini, residuals, resources
 
 #: HARDWARE facts, typed here once more: LUT, FF, BRAM, DSP

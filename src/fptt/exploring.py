@@ -14,8 +14,8 @@ from fptt.published import PUBLISHED_BYTES
 from fptt.rules import FPTT, SGD, Optimizer, Rule
 from fptt.soc.chip import PUBLISHED_CORES, PUBLISHED_MESHES, Chip, load_chip
 from fptt.soc.explore import Training
-from fptt.soc.measured import published_measurements
 from fptt.soc.measurements import read_measurements
+from fptt.soc.publications import published_measurements
 from fptt.soc.validation import MEASURED
 from fptt.soc.workload import of_program, published
 
@@ -207,7 +207,7 @@ class Mark:
 
     Attributes:
         name: of the system.
-        kind: "rocket", "chip" or "gpu", as in `fptt.soc.measured.PublishedTime`.
+        kind: "rocket", "chip" or "gpu", as in `fptt.soc.publications.PublishedTime`.
         parts: K.
         latency_s: of one pass.
         figures: others that were published, by name: "memory", "cores", "lut", ...

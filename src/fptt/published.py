@@ -4,7 +4,7 @@ cycles per instruction that a published run implies (`fptt.bench.device`).
 The seeds: estimates for the network 1-128-10 on S-MNIST, T = 784 in K = 28 parts, batch 100,
 float32, plain SGD, as printed in the TU/e presentations of 2023 and 2024 on which this project
 builds. Published accuracies and perplexities are in `fptt.published_results`, and what is published
-of a system on chip in `fptt.soc.measured`.
+of a system on chip in `fptt.soc.publications`.
 """
 
 from __future__ import annotations

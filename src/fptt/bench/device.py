@@ -27,7 +27,7 @@ from fptt.device.targets import target as target_named
 from fptt.errors import FpttError, InputError
 from fptt.published import ELEMENT_CYCLES
 from fptt.soc.chip import load_chip
-from fptt.soc.measured import published_measurements
+from fptt.soc.publications import published_measurements
 from fptt.soc.workload import published
 from fptt.tasks import load
 

@@ -75,16 +75,10 @@ class Constants:
         "cycles", "the same in the update's long loops, where cores drift apart", 15
     )
     crowding: float = _constant(
-        "ratio",
-        "taking in products of two arrays, the shortest loops, to taking elsewhere",
-        1.3,
-        1.5,
+        "ratio", "taking in EWO-basic, whose elements cost least, to taking elsewhere", 1.3, 1.5
     )
     column_crowding: float = _constant(
-        "ratio",
-        "taking in sums of columns, where all cores read all rows, to taking elsewhere",
-        1.3,
-        1.5,
+        "ratio", "taking in Mat2Vec, where all cores read all rows, to taking elsewhere", 1.3, 1.5
     )
     spreads: Mapping[str, float] = field(default_factory=dict)
     source: str = "guesses"

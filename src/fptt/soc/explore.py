@@ -202,7 +202,7 @@ def rows(points: Sequence[Point], figures: Sequence[str] = FRONT) -> list[dict[s
                 "cores": point.cores,
                 "parts": point.parts,
                 "function": function,
-                "cycles": value,
+                "cycles": round(value),
                 "seconds": value / point.clock_hz,
                 **own,
                 "uncertainty": point.uncertainty,

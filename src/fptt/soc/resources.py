@@ -2,7 +2,7 @@
 
     system = gemmini(mesh, type) + base + cores * core
 
-Every constant is derived from the published rows (`fptt.soc.measured`) and from nothing else:
+Every constant is derived from the published rows (`fptt.soc.publications`) and from nothing else:
 
 - Gemmini in bfloat16 is fixed + PE * mesh^2, the line through the rows for 4x4 and 8x8.
 - Gemmini in float32 has one row, 4x4 with the paths for convolutions. Its LUT and FF over those of
@@ -25,7 +25,7 @@ from functools import cache
 from math import ceil
 
 from fptt.soc.chip import DATA_TYPES, PUBLISHED_CORES, PUBLISHED_MESHES, Chip, load_chip
-from fptt.soc.measured import Fpga, PublishedResources, published_measurements
+from fptt.soc.publications import Fpga, PublishedResources, published_measurements
 
 KINDS = ("lut", "ff", "bram", "dsp")
 #: what a block RAM of 36 Kibit holds: rows by bits, without the parity bits, which memories whose

@@ -18,7 +18,7 @@ from fptt.soc.measurements import Measured
 from fptt.soc.workload import published
 
 #: the published measurements (FireSim on a VCU118; Zhang et al.) of four design points at three K
-MEASURED = FOLDER / "measured.csv"
+MEASURED = FOLDER / "measurements.csv"
 #: of them, in words
 SOURCE = "Zhang et al., JLPEA 15(1):15, 2025: cycles by FireSim of 4x4-1, 4x4-4, 4x4-10 and 8x8-1"
 

@@ -1,6 +1,6 @@
 """Published figures of the system on chip: marks for plots and tables, and the resource model.
 
-No cycle is predicted from them. They are in `data/published_measurements.toml`, each with its unit
+No cycle is predicted from them. They are in `data/publications.toml`, each with its unit
 and its source.
 """
 
@@ -15,7 +15,7 @@ from typing import Any
 from fptt.errors import InputError
 from fptt.soc.datafile import FOLDER, known_keys, read_toml, text
 
-_FILE = FOLDER / "published_measurements.toml"
+_FILE = FOLDER / "publications.toml"
 _RESOURCES = ("lut", "ff", "bram", "dsp")
 
 
