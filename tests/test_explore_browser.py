@@ -1,5 +1,7 @@
 """The page of `fptt explore --out` in a real browser: it draws, answers, and asks no network."""
 
+import time
+
 import browser
 import pytest
 
@@ -153,24 +155,31 @@ def test_published_points_have_their_places(opened):
         assert f"published: {name}" in names
 
 
+def until(holds, seconds=10.0):
+    """Waits for a page that draws when it comes to it."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "the page did not change in time"
+        time.sleep(0.05)
+
+
 def test_colours_can_be_chosen_and_a_click_hides(opened):
     def names():
         return opened.page.locator(".bk-label:visible").all_inner_texts()
 
     assert [name for name in names() if name.startswith("K=")] == ["K=1", "K=28", "K=784"]
     choose(opened, "colour", "array")
-    assert {"4x4", "8x8"} <= set(names()) and "K=28" not in names()
+    until(lambda: {"4x4", "8x8"} <= set(names()) and "K=28" not in names())
     before = opened.plots()[0]
     opened.page.mouse.move(0, 0)
     entry = opened.page.locator(".bk-label:visible").get_by_text("8x8", exact=True)
     entry.click()
-    hidden = opened.plots()[0]
-    assert hidden["visible"] == before["visible"] - 1
-    assert hidden["coloured"] < before["coloured"]
+    until(lambda: opened.plots()[0]["visible"] == before["visible"] - 1)
+    until(lambda: opened.plots()[0]["coloured"] < before["coloured"])
     entry.click()
-    assert opened.plots()[0]["visible"] == before["visible"]
+    until(lambda: opened.plots()[0]["visible"] == before["visible"])
     choose(opened, "colour", "cores")
-    assert {"cores=1", "cores=4", "cores=10"} <= set(names())
+    until(lambda: {"cores=1", "cores=4", "cores=10"} <= set(names()))
 
 
 def test_bars_of_another_chip_and_as_shares(opened, points):

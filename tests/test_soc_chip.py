@@ -6,7 +6,7 @@ import tomllib
 import pytest
 
 from fptt.errors import InputError
-from fptt.soc import measured
+from fptt.soc import publications
 from fptt.soc.chip import available_chips, design_points, load_chip
 from fptt.soc.datafile import FOLDER
 
@@ -191,7 +191,7 @@ def test_refused_texts(tmp_path, text, words):
 
 
 def test_published_times():
-    found = measured.published_measurements()
+    found = publications.published_measurements()
     assert {row.kind for row in found.times} == {"rocket", "chip", "gpu"}
     best = found.time("8x8-10").seconds
     for row in found.times:
@@ -222,4 +222,4 @@ def test_refused_measurements(tmp_path, old, new, words):
     text = (FOLDER / "publications.toml").read_text()
     assert old in text
     path.write_text(text.replace(old, new, 1))
-    refused(lambda: measured.read_measurements(path), path, *words)
+    refused(lambda: publications.read_measurements(path), path, *words)

@@ -22,7 +22,7 @@ from fptt.soc.constants import (
 )
 from fptt.soc.cycles import QUIET_AFTER, product_cycles
 from fptt.soc.measurements import Measured, read_measurements
-from fptt.soc.validation import MEASURED, calibrated, compare, dominant, errors, leave_one_out
+from fptt.soc.validation import MEASURED, Cell, calibrated, compare, dominant, errors, leave_one_out
 from fptt.soc.workload import Product
 
 MEASUREMENTS = read_measurements(MEASURED)
@@ -108,6 +108,42 @@ def test_work_of_a_program_is_its_own_count(net):
         assert operations == pytest.approx(counted[name].mul + counted[name].add, rel=1e-12)
         assert functions == pytest.approx(counted[name].trans, rel=1e-12)
     assert work.parameters == sum(a.size for a in fptt.Trainer(program).parameters().values())
+
+
+def test_products_of_a_program_have_its_sizes():
+    net = fptt.Network([fptt.LSTM(3, 5), fptt.Linear(5, 2)])
+    program = fptt.build(
+        net, fptt.FPTT(parts=2), fptt.SGD(lr=0.1), steps=6, batch=4, loss="last",
+        keep_gradients=True,
+    )  # fmt: skip
+    found = {
+        function: {
+            (p.rows, p.inner, p.columns, p.transposed, p.accumulated)
+            for t in of_program(program).tasks
+            if t.function == function and (p := t.product)
+        }
+        for function in ("MatMul-1", "MatMul-2", "MatMul-3")
+    }
+    assert found == {
+        # dy [4, 2] and da [4, 20] by weights that lie as [outputs, inputs]
+        "MatMul-1": {(4, 2, 5, False, False), (4, 20, 5, False, False)},
+        # [x, h] and h by the same, transposed
+        "MatMul-2": {(4, 8, 20, True, False), (4, 5, 2, True, False)},
+        # gradients [20, 3], [20, 5] over the 3 steps of a part, and [2, 5]
+        "MatMul-3": {(20, 12, 3, False, True), (20, 12, 5, False, True), (2, 4, 5, False, True)},
+    }
+
+
+def test_another_optimizer_costs_by_its_operations():
+    net = fptt.Network([fptt.LSTM(1, 8), fptt.Linear(8, 3)])
+    known = load_constants()
+    free = replace(known, memory=1e-9)
+    for optimizer, operations in ((fptt.SGD(lr=0.1), 14), (fptt.SGD(lr=0.1, momentum=0.9), 16)):
+        program = fptt.build(net, fptt.FPTT(parts=2), optimizer, steps=6, batch=2, loss="last")
+        work = of_program(program)
+        found = cycles(load_chip(), work, free)["EWO-SGD"]
+        each = known.update * operations / 13
+        assert found == pytest.approx(2 * work.parameters * each, rel=1e-6)
 
 
 def test_gradients_that_are_not_kept_come_in_pieces_of_the_scratch_memory():
@@ -206,6 +242,12 @@ def test_a_product_takes_no_less_than_its_rows_need_to_enter_the_array(mesh):
     assert product_cycles(chip, large, known) == pytest.approx(known.call + tiles * 512)
     # rows of 4 of a product with few rows wait for memory instead
     assert product_cycles(chip, Product(4, 512, 512), known) > known.call + tiles * mesh
+
+
+def test_a_tile_takes_no_less_than_its_own_rows_to_enter():
+    fast = replace(load_constants(), row_read=1e-9, row_written=1e-9)
+    found = product_cycles(load_chip().with_(mesh=8), Product(1, 64, 64), fast)
+    assert found == pytest.approx(fast.call + 8 * 8 * 8)
 
 
 def test_an_operand_that_does_not_fit_the_scratchpad_is_read_again():
@@ -333,6 +375,14 @@ def test_the_model_explains_which_class_dominates():
 
 
 VALUE = "value = 27.467"
+
+
+def test_dominant_classes_may_differ():
+    cells = [
+        Cell("4x4", 1, 1, name, measured, predicted)
+        for name, measured, predicted in (("tanh", 5, 6.0), ("Sigmoid", 7, 3.0), ("total", 12, 9.0))
+    ]
+    assert dominant(cells) == {("4x4", 1, 1): ("Sigmoid", "tanh")}
 
 
 def test_constants_survive_their_file(tmp_path):

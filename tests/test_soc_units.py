@@ -99,6 +99,12 @@ def test_a_unit_waits_for_its_lanes_or_for_the_bus():
     assert wide == pytest.approx(loops * call + 784 * 67850 / 2, rel=1e-9)
 
 
+def test_the_activation_unit_waits_for_the_bus():
+    found = cycles(chip(activation_lanes=100), published(1))["Sigmoid"]
+    # 512 elements in and out, 16 bits each, over 128
+    assert found == pytest.approx(3 * 784 * (load_constants().call + 2 * 512 * 16 / 128))
+
+
 def test_vectors_take_beats_or_wait_for_the_bus():
     work = published(28)
     narrow, wide, wider = (
