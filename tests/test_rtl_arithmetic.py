@@ -1,16 +1,19 @@
 """The unit's arithmetic: its definition against NumPy, ml_dtypes and exact fractions; the hardware
 against its definition, compiled (CXXRTL) and in Amaranth's own simulator."""
 
+import os
 import re
 import shutil
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
+import fptt
 from fptt.errors import InputError
 from fptt.rtl import arithmetic
 from fptt.rtl.formats import BFLOAT16, FLOAT32, FORMATS, FloatFormat, by_name, checked
@@ -372,6 +375,7 @@ def test_without_amaranth():
 import sys
 sys.modules["amaranth"] = None
 import numpy as np
+import fptt
 from fptt.errors import InputError
 from fptt.rtl import arithmetic, formats
 one = np.array([0x3F80], np.uint16)
@@ -381,7 +385,14 @@ try:
 except InputError as error:
     print(error)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    source = str(Path(fptt.__file__).parents[1])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": source},
+    )
     assert re.fullmatch(
         r"0x4000\nthis needs Amaranth \(.*amaranth.*\)\. "
         r"Install it with: pip install 'fptt\[hardware\]'\n",
