@@ -13,7 +13,7 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
     from fptt.report import cycle_tables
     from fptt.soc.constants import load_constants
     from fptt.soc.measurements import read_measurements
-    from fptt.soc.validation import MEASURED, compare, dominant, errors, leave_one_out
+    from fptt.soc.validation import MEASURED, compare, dominant, errors, leave_one_out, outside
 
     measured = read_measurements(measurements or MEASURED)
     cells, unseen = (
@@ -23,7 +23,9 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
     if as_json:
         print_json([{**asdict(cell), "error": cell.error} for cell in (*cells, *unseen)])
         return
-    tables = cycle_tables.validation(cells, unseen, errors(cells), errors(unseen), dominant(cells))
+    tables = cycle_tables.validation(
+        cells, unseen, errors(cells), errors(unseen), dominant(cells), outside(known)
+    )
     for table in tables:
         show(table)
 
@@ -70,6 +72,7 @@ def what_if(constants: Path | None, as_json: bool) -> None:
                     "design": row.change.chip.design,
                     "units": dict(row.change.chip.extras),
                     "seconds": {str(k): value for k, value in row.seconds.items()},
+                    "uncertainty": {str(k): value for k, value in row.uncertainty.items()},
                     "speedup": {str(k): value for k, value in row.speedup.items()},
                     "shares": row.classes,
                     "lut": row.resources.lut,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fptt.report.tables import plain_table
-from fptt.report.wording import count
+from fptt.report.wording import count, listed
 
 if TYPE_CHECKING:
     from fptt.soc.constants import Constants
-    from fptt.soc.validation import Cell, Errors
+    from fptt.soc.validation import Cell, Errors, Outside
     from fptt.soc.whatif import Outcome
 
 
@@ -22,6 +22,7 @@ def validation(
     seen_errors: Mapping[str, Errors],
     unseen_errors: Mapping[str, Errors],
     dominant: Mapping[tuple[str, int, int], tuple[str, str]],
+    outside: Sequence[Outside],
 ) -> Iterator[Table | str]:
     """Every measured number, the errors by class, and which class takes most of the time."""
     yield _cells("Calibrated with all measurements", cells)
@@ -41,6 +42,17 @@ def validation(
     )
     for (mesh, cores, parts), (measured, predicted) in dominant.items():
         table.add_row(f"{mesh}-{cores}", str(parts), measured, predicted)
+    yield table
+    columns = ("system", "K", "published s", "predicted s", "error")
+    table = plain_table("Published times that calibration does not use", *columns)
+    for row in outside:
+        table.add_row(
+            row.name,
+            str(row.parts),
+            f"{row.published:.2f}",
+            f"{row.predicted:.3f} ± {row.predicted * row.uncertainty:.3f}",
+            f"{row.predicted / row.published - 1:+.1%}",
+        )
     yield table
 
 
@@ -71,12 +83,16 @@ def calibration(constants: Constants, cells: int) -> Iterator[Table | str]:
     """The constants and what each is."""
     from fptt.soc.constants import FITTED
 
+    open_ones = constants.undetermined()
     table = plain_table("Constants of the cycle model", "constant", "value", "unit", "meaning")
     table.columns[3].justify = "left"
     for f in FITTED:
         value = f"{getattr(constants, f.name):.4g}"
-        table.add_row(f.name, value, f.metadata["unit"], f.metadata["meaning"])
+        mark = "~" if f.name in open_ones else ""
+        table.add_row(f.name, f"{mark}{value}", f.metadata["unit"], f.metadata["meaning"])
     yield table
+    if open_ones:
+        yield f"~: near the first guess, little is measured of {listed(list(open_ones))}."
     yield (
         f"{count(len(FITTED), 'constant')} from {count(cells, 'measured number')}. Where it had "
         f"not seen the measurement, a total is off by {constants.spreads['total']:.1%} (one "
@@ -99,9 +115,20 @@ def what_if(rows: Sequence[Outcome]) -> Iterator[Table | str]:
             row.change.name,
             "ours" if row.change.ours else "published",
             f"{name} {row.classes[name]:.0%}",
-            *(text for k in parts for text in (f"{row.seconds[k]:.3f}", f"{row.speedup[k]:.1f}")),
+            *(
+                text
+                for k in parts
+                for text in (
+                    f"{row.seconds[k]:.3f} ± {row.seconds[k] * row.uncertainty[k]:.3f}",
+                    f"{row.speedup[k]:.1f}",
+                )
+            ),
             f"{row.resources.lut:,}",
         )
     yield table
+    yield (
+        "±: one standard deviation of the prediction; what is assumed counts as wrong by 30 %. "
+        "Added units' own LUTs are not counted: nobody has built them."
+    )
     for row in rows:
         yield f"{row.change.name}: {row.change.assumes}"

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from fptt.errors import InputError
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import Chip, load_chip
-from fptt.soc.constants import FITTED, Constants, with_values
+from fptt.soc.constants import CONDITIONS, FITTED, Constants, with_values
+from fptt.soc.constants import Measured as Conditions
 from fptt.soc.cycles import cycles
 from fptt.soc.measurements import Measured
 from fptt.soc.workload import published
@@ -33,7 +34,8 @@ def calibrate(
     Minimises, over the logarithms of the constants (Levenberg-Marquardt; derivatives by
     differences), the sum over all cells of share * (log predicted / measured)^2 / 0.01^2, where
     share is the class's share of the cell's total, plus that of (log constant / guess)^2 /
-    (log spread)^2, which decides where measurements tell nothing.
+    (log spread)^2, which decides where measurements tell nothing. The covariance is the inverse of
+    the normal equations' matrix: what is left of the guess's uncertainty.
 
     Args:
         measured: from `read_measurements`.
@@ -45,32 +47,55 @@ def calibrate(
     """
     if not measured:
         raise InputError("no measurements; expected at least one design point with one K")
-    base = chip or load_chip("published")
+    base = chip or load_chip()
     cells = [
         (base.with_(mesh=m.mesh, cores=m.cores), published(m.parts), m.cycles) for m in measured
     ]
-    guess = np.log([f.metadata["guess"] for f in FITTED])
+    conditions = Conditions(
+        tuple(sorted({m.cores for m in measured})),
+        tuple(sorted({m.mesh for m in measured})),
+        {key: getattr(base, key) for key in CONDITIONS},
+    )
     spread = np.log([f.metadata["spread"] for f in FITTED])
 
+    def logs_of_ratios(logs: Vector) -> Vector:
+        known = with_values(np.exp(logs).tolist(), measured=conditions)
+        return np.array(
+            [
+                np.log(predicted[name] / given[name])
+                for point, work, given in cells
+                for predicted in [cycles(point, work, known)]
+                for name in FUNCTION_CLASSES
+            ]
+        )
+
+    # a chip that is faster as a whole has no other physics: guesses are scaled to its speed
+    guess = np.log([f.metadata["guess"] for f in FITTED])
+    in_cycles = np.array([f.metadata["unit"] == "cycles" for f in FITTED])
+    guess = guess - in_cycles * np.median(logs_of_ratios(guess))
+    shares = [given[name] / given["total"] for _, _, given in cells for name in FUNCTION_CLASSES]
+    weights = np.sqrt(shares) / _ERROR
+
     def residuals(logs: Vector) -> Vector:
-        known = with_values(np.exp(logs).tolist())
-        found = []
-        for point, work, given in cells:
-            predicted = cycles(point, work, known)
-            for name in FUNCTION_CLASSES:
-                weight = (given[name] / given["total"]) ** 0.5 / _ERROR
-                found.append(weight * np.log(predicted[name] / given[name]))
-        return np.array([*found, *((logs - guess) / spread)])
+        return np.concatenate([weights * logs_of_ratios(logs), (logs - guess) / spread])
 
-    return with_values(np.exp(_minimise(residuals, guess)).tolist(), source=source)
+    found, jacobian = _minimise(residuals, guess)
+    return with_values(
+        np.exp(found).tolist(),
+        covariance=tuple(map(tuple, np.linalg.inv(jacobian.T @ jacobian).tolist())),
+        measured=conditions,
+        source=source,
+    )
 
 
-def _minimise(f: Callable[[Vector], Vector], start: Vector) -> Vector:
-    """Where the sum of squares of f is least: Levenberg-Marquardt, derivatives by differences."""
+def _minimise(f: Callable[[Vector], Vector], start: Vector) -> tuple[Vector, Vector]:
+    """Where the sum of squares of f is least, and the slopes there [values, unknowns].
+
+    Levenberg-Marquardt, derivatives by differences.
+    """
     at, value, damping = start, f(start), 1e-2
     for _ in range(_ROUNDS):
-        slopes = [(f(at + _STEP * unit) - value) / _STEP for unit in np.eye(len(at))]
-        jacobian = np.stack(slopes, axis=1)
+        jacobian = _slopes(f, at, value)
         normal, gradient = jacobian.T @ jacobian, jacobian.T @ value
         before = value @ value
         while damping < _STUCK:
@@ -86,4 +111,9 @@ def _minimise(f: Callable[[Vector], Vector], start: Vector) -> Vector:
         at, value, damping = next_at, next_value, damping / 4
         if value @ value > before * (1 - _GAIN):
             break
-    return at
+    return at, _slopes(f, at, value)
+
+
+def _slopes(f: Callable[[Vector], Vector], at: Vector, value: Vector) -> Vector:
+    found: Vector = np.stack([(f(at + _STEP * e) - value) / _STEP for e in np.eye(len(at))], axis=1)
+    return found

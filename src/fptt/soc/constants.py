@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cached_property
+from math import log
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,17 @@ import numpy as np
 
 from fptt.errors import InputError
 from fptt.program.opspec import FUNCTION_CLASSES
+from fptt.soc.chip import load_chip
 from fptt.soc.datafile import FOLDER, known_keys, read_toml
 
 #: what calibration wrote
 CALIBRATED = FOLDER / "calibrated.toml"
+
+#: what of a chip decides about time, besides cores and array: memories, number types, clock
+CONDITIONS = (
+    *("data_type", "emulated_bf16", "dataflow", "scratchpad_kib", "dcache_kib", "line_bytes"),
+    *("l2_kib", "bus_bits", "clock_hz"),
+)
 
 
 def _constant(unit: str, meaning: str, guess: float, spread: float = 3.0) -> Any:
@@ -32,12 +41,29 @@ def _constant(unit: str, meaning: str, guess: float, spread: float = 3.0) -> Any
 
 
 @dataclass(frozen=True)
+class Measured:
+    """The chips on which the constants were measured: by default the published ones.
+
+    Attributes:
+        cores, meshes: the numbers of cores and the sides of the array that occurred.
+        conditions: key of `fptt.soc.chip.Chip` -> its value; what else decides about time.
+    """
+
+    cores: tuple[int, ...] = (1, 4, 10)
+    meshes: tuple[int, ...] = (4, 8)
+    conditions: Mapping[str, Any] = field(
+        default_factory=lambda: {key: getattr(load_chip(), key) for key in CONDITIONS}
+    )
+
+
+@dataclass(frozen=True)
 class Constants:
     """Values of the model's constants; a field's metadata has its unit and its meaning.
 
-    `spreads` is no constant of the chip but the model's own error: the standard deviation of
-    predicted / measured of each function class and of the total, at design points and K that
-    calibration had not seen.
+    Four fields are no constants of the chip. `spreads` is the model's own error: the standard
+    deviation of predicted / measured of each function class and of the total, at design points and
+    K that calibration had not seen. `covariance` says how well the measurements determine the
+    constants: of their logarithms, in the order of `NAMES`. `measured` and `source`: on what.
     """
 
     # one core, bfloat16 in software: an element of ...
@@ -81,6 +107,8 @@ class Constants:
         "ratio", "taking in Mat2Vec, where all cores read all rows, to taking elsewhere", 1.3, 1.5
     )
     spreads: Mapping[str, float] = field(default_factory=dict)
+    covariance: tuple[tuple[float, ...], ...] = ()
+    measured: Measured = field(default_factory=lambda: Measured())
     source: str = "guesses"
 
     @cached_property
@@ -99,6 +127,16 @@ class Constants:
         found = np.maximum(np.linalg.lstsq(shares, np.ones(len(known)), rcond=None)[0], 0.0)
         spread = float(np.sqrt(np.mean((shares @ found - 1) ** 2)))
         return Prices(float(found[0]), float(found[1]), spread)
+
+    def undetermined(self) -> tuple[str, ...]:
+        """Constants of which the measurements say little: more than half of the first guess's
+        uncertainty is left. Their values are near that guess.
+        """
+        return tuple(
+            f.name
+            for number, f in enumerate(FITTED if self.covariance else ())
+            if self.covariance[number][number] > (log(f.metadata["spread"]) / 2) ** 2
+        )
 
 
 @dataclass(frozen=True)
@@ -129,31 +167,71 @@ def load_constants(path: str | Path | None = None) -> Constants:
     """
     path = Path(path or CALIBRATED)
     content = read_toml(path, "constants of the cycle model")
-    known_keys(path, "", content, ("source", "constants", "spreads"))
+    known_keys(path, "", content, ("source", "constants", "spreads", "measured", "covariance"))
+    for key in ("constants", "spreads", "measured"):
+        if not isinstance(content[key], dict):
+            raise InputError(f"{path}: {key} is {content[key]!r}; expected a table")
     constants, spreads = content["constants"], content["spreads"]
     known_keys(path, "constants.", constants, NAMES)
     known_keys(path, "spreads.", spreads, (*FUNCTION_CLASSES, "total"))
-    values = {}
-    for f in FITTED:
-        given = constants[f.name]
-        if not isinstance(given, dict):
-            raise InputError(
-                f"{path}: constants.{f.name} is {given!r}; expected {{ value, unit, meaning }}"
-            )
-        value, unit = given.get("value", 0.0), given.get("unit")
-        if not _positive(value):
-            raise InputError(
-                f"{path}: constants.{f.name}.value is {value!r}; expected a number above 0"
-            )
-        if unit != f.metadata["unit"]:
-            raise InputError(
-                f"{path}: constants.{f.name}.unit is {unit!r}; expected {f.metadata['unit']!r}"
-            )
-        values[f.name] = float(value)
     for name, spread in spreads.items():
         if type(spread) not in (int, float) or not 0 <= spread < float("inf"):
             raise InputError(f"{path}: spreads.{name} is {spread!r}; expected a number from 0")
-    return with_values(values.values(), spreads=spreads, source=str(content["source"]))
+    return with_values(
+        [_read_value(path, f, constants[f.name]) for f in FITTED],
+        spreads=spreads,
+        covariance=_read_covariance(path, content["covariance"]),
+        measured=_read_measured(path, content["measured"]),
+        source=str(content["source"]),
+    )
+
+
+def _read_value(path: Path, constant: Any, given: object) -> float:
+    name, unit = constant.name, constant.metadata["unit"]
+    if not isinstance(given, dict):
+        raise InputError(
+            f"{path}: constants.{name} is {given!r}; expected {{ value, unit, meaning }}"
+        )
+    value = given.get("value")
+    if not _positive(value):
+        raise InputError(f"{path}: constants.{name}.value is {value!r}; expected a number above 0")
+    if given.get("unit") != unit:
+        raise InputError(
+            f"{path}: constants.{name}.unit is {given.get('unit')!r}; expected {unit!r}"
+        )
+    return float(value)  # type: ignore[arg-type]
+
+
+def _read_covariance(path: Path, given: object) -> tuple[tuple[float, ...], ...]:
+    try:
+        found = np.array(given, dtype=float)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    expected = (len(NAMES), len(NAMES))
+    if (
+        found.shape != expected
+        or not np.allclose(found, found.T)
+        or not (found.diagonal() > 0).all()
+    ):
+        raise InputError(
+            f"{path}: covariance has the form {found.shape}; expected {expected}, symmetric, with "
+            "variances above 0"
+        )
+    return tuple(map(tuple, found.tolist()))
+
+
+def _read_measured(path: Path, given: Mapping[str, Any]) -> Measured:
+    known_keys(path, "measured.", given, ("cores", "meshes", *CONDITIONS))
+    for key in ("cores", "meshes"):
+        numbers = given[key]
+        if not (isinstance(numbers, list) and numbers and all(map(_positive, numbers))):
+            raise InputError(f"{path}: measured.{key} is {numbers!r}; expected numbers above 0")
+    conditions = {key: given[key] for key in CONDITIONS}
+    try:
+        load_chip().with_(**conditions)
+    except InputError as error:
+        raise InputError(f"{path}: measured: {error}") from None
+    return Measured(tuple(given["cores"]), tuple(given["meshes"]), conditions)
 
 
 def _positive(value: object) -> bool:
@@ -162,27 +240,36 @@ def _positive(value: object) -> bool:
 
 def constants_text(constants: Constants, command: str) -> str:
     """The file of these constants, with the command that wrote it."""
+    measured = constants.measured
+    # strings of JSON are strings of TOML
     lines = [
-        f"# The cycle model's constants. Written by: {command}",
-        f'source = "{constants.source}"',
+        f"# The cycle model's constants. Written by: {' '.join(command.split())}",
+        f"source = {json.dumps(constants.source)}",
+        "",
+        "# variances and covariances of the constants' logarithms",
+        "covariance = [",
+        *(f"  [{', '.join(f'{value:.3g}' for value in row)}]," for row in constants.covariance),
+        "]",
         "",
         "[constants]",
     ]
     for f in FITTED:
+        text = {key: json.dumps(f.metadata[key]) for key in ("unit", "meaning")}
         value = getattr(constants, f.name)
         lines.append(
-            f'{f.name} = {{ value = {value:.5g}, unit = "{f.metadata["unit"]}", '
-            f'meaning = "{f.metadata["meaning"]}" }}'
+            f"{f.name} = {{ value = {value:.5g}, unit = {text['unit']}, "
+            f"meaning = {text['meaning']} }}"
         )
     lines += ["", "# standard deviations of predicted / measured where calibration had not seen it"]
     lines.append("[spreads]")
     lines += [f'"{name}" = {constants.spreads[name]:.4f}' for name in (*FUNCTION_CLASSES, "total")]
+    lines += ["", "# the chips", "[measured]"]
+    lines += [f"{key} = {list(getattr(measured, key))}" for key in ("cores", "meshes")]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in measured.conditions.items()]
     return "\n".join(lines) + "\n"
 
 
-def with_values(
-    values: Iterable[float], spreads: Mapping[str, float] | None = None, source: str = "guesses"
-) -> Constants:
+def with_values(values: Iterable[float], **others: Any) -> Constants:
     """Constants from values in the order of `NAMES`."""
     constants: dict[str, Any] = dict(zip(NAMES, values, strict=True))
-    return Constants(**constants, spreads=spreads or {}, source=source)
+    return Constants(**constants, **others)

@@ -22,8 +22,7 @@ at a rate that does not depend on the number of cores.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from math import ceil, exp, hypot, log
+from math import ceil, exp
 
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import DATA_TYPES, Chip
@@ -34,11 +33,6 @@ from fptt.soc.workload import ELEMENTS, Product, Task, Workload
 #: steps back after which a gradient is below 2^-133, bfloat16's least number: in an untrained LSTM
 #: of the published size it loses 2.7 bits a step (tests/test_soc_cycles.py measures it)
 QUIET_AFTER = 45
-#: of the design points to which the constants that come with the package were fitted
-MEASURED_CORES = (1, 4, 10)
-MEASURED_MESHES = (4, 8)
-#: of what is interpolated: an error of this share for every factor e
-_BETWEEN = 0.25
 
 
 def cycles(chip: Chip, workload: Workload, constants: Constants | None = None) -> dict[str, float]:
@@ -67,10 +61,10 @@ def cycles(chip: Chip, workload: Workload, constants: Constants | None = None) -
 def _call(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of one call of a task."""
     if task.product is None:
-        return _loop(chip, workload, task, known)
+        return loop_cycles(chip, workload, task, known)
     if chip.mesh:
         return product_cycles(chip, task.product, known)
-    in_hardware = scalar_product(chip, task.product)
+    in_hardware = scalar_product(chip, task.product, known)
     if in_hardware is not None:
         return in_hardware
     # sums stay in a register
@@ -106,7 +100,7 @@ def product_cycles(chip: Chip, product: Product, known: Constants) -> float:
 
 def element_cycles(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of an element of a loop on one core, the caches being warm."""
-    in_hardware = unit_element(chip, task)
+    in_hardware = unit_element(chip, task, known)
     if in_hardware is not None:
         return in_hardware
     if task.kind == "column":
@@ -126,7 +120,7 @@ def element_cycles(chip: Chip, workload: Workload, task: Task, known: Constants)
     )
 
 
-def _loop(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
+def loop_cycles(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of a loop, until the last core has reached the barrier."""
     on_unit = unit_loop(chip, task, known.call)
     if on_unit is not None:
@@ -171,46 +165,7 @@ def _missing(chip: Chip, workload: Workload) -> float:
     return share
 
 
-def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = None) -> float:
-    """Standard deviation of the total, a share of it.
-
-    The root of the sum of the squares of
-
-    - each class's share of the total, times its error where calibration had not seen the
-      measurement (`Constants.spreads`);
-    - what sharing lines costs, times 25 % for every factor e between the number of cores and the
-      nearest measured one: other laws through the same measurements differ by that much;
-    - what the array takes, times 25 % for every factor e to the nearest measured mesh;
-    - loops that were never measured, times the error of their price (`Prices.spread`).
-
-    Example:
-        >>> from fptt.soc import load_chip, published
-        >>> measured, between = load_chip("8x8-1"), load_chip("8x8-2")
-        >>> 0 < uncertainty(measured, published(28)) < uncertainty(between, published(28)) < 0.1
-        True
-    """
-    known = constants or load_constants()
-    by_function = cycles(chip, workload, known)
-    total = by_function["total"]
-    lone = replace(known, barrier=0.0, take=0.0, retake=0.0, retake_update=0.0)
-    shared = total - cycles(chip, workload, lone)["total"]
-    array = sum(by_function[name] for name in ("MatMul-1", "MatMul-2", "MatMul-3"))
-    priced = sum(
-        task.calls * _loop(chip, workload, task, known)
-        for task in workload.tasks
-        if task.product is None and task.kind not in ELEMENTS and task.function != "EWO-SGD"
-    )
-    parts = [
-        by_function[name] * spread for name, spread in known.spreads.items() if name != "total"
-    ]
-    parts += [
-        shared * _BETWEEN * _distance(chip.cores, MEASURED_CORES),
-        array * _BETWEEN * (_distance(chip.mesh, MEASURED_MESHES) if chip.mesh else 1.0),
-        priced * known.prices.spread,
-    ]
-    return hypot(*parts) / total
-
-
-def _distance(value: int, measured: tuple[int, ...]) -> float:
-    """Logarithm of the ratio to the nearest measured value."""
-    return min(abs(log(value / near)) for near in measured)
+def memory_cycles(chip: Chip, workload: Workload, known: Constants) -> float:
+    """Cycles that the updates of a pass wait for DRAM."""
+    updated = sum(t.calls * t.elements for t in workload.tasks if t.function == "EWO-SGD")
+    return updated * known.memory * _missing(chip, workload)

@@ -8,9 +8,10 @@ from typing import Any
 
 from fptt.soc.chip import Chip
 from fptt.soc.constants import Constants, load_constants
-from fptt.soc.cycles import cycles, uncertainty
+from fptt.soc.cycles import cycles
 from fptt.soc.pareto import front
 from fptt.soc.resources import resources
+from fptt.soc.uncertainty import uncertainty
 from fptt.soc.workload import Workload
 
 #: what can be minimised and limited, and its unit

@@ -255,6 +255,10 @@ def _array_beyond(chip: Chip, published: Chip) -> str | None:
     memories = ("scratchpad_kib", "scratchpad_banks", "accumulator_kib", "accumulator_banks")
     if any(getattr(chip, key) != getattr(known, key) for key in memories):
         reasons.append("memories other than the published ones: block RAMs by their bits")
+    if chip.data_type == "bf16" and chip.mesh and not chip.emulated_bf16:
+        reasons.append("bfloat16 hardware in the cores is not counted")
+    if chip.extras:
+        reasons.append(f"{', '.join(chip.extras)}: units that are not counted")
     return "; ".join(reasons) or None
 
 
@@ -271,4 +275,8 @@ def _beyond(chip: Chip, published: Chip) -> str | None:
     caches = ("icache_kib", "dcache_kib", "l2_kib")
     if any(getattr(chip, key) != getattr(published, key) for key in caches):
         reasons.append("caches of other sizes: block RAMs by their bits")
+    if chip.data_type == "bf16" and chip.mesh and not chip.emulated_bf16:
+        reasons.append("bfloat16 hardware in the cores is not counted")
+    if chip.extras:
+        reasons.append(f"{', '.join(chip.extras)}: units that are not counted")
     return "; ".join(reasons) or None

@@ -17,6 +17,7 @@ from math import ceil
 
 from fptt.errors import InputError
 from fptt.soc.chip import DATA_TYPES, Chip
+from fptt.soc.constants import Constants
 from fptt.soc.datafile import FOLDER, entry, read_toml
 from fptt.soc.workload import Product, Task
 
@@ -63,14 +64,19 @@ def unit_loop(chip: Chip, task: Task, call: float) -> float | None:
     return None
 
 
-def unit_element(chip: Chip, task: Task) -> float | None:
+def in_hardware(chip: Chip, constants: Constants) -> bool:
+    """Whether a chip computes scalars in hardware, and the constants are of one that does not."""
+    return not chip.emulated_bf16 and bool(constants.measured.conditions["emulated_bf16"])
+
+
+def unit_element(chip: Chip, task: Task, constants: Constants) -> float | None:
     """Cycles of an element on one core that has hardware for it; None where it is emulated."""
     known = costs()
     update = task.function == "EWO-SGD" and task.operations > 1
     if "vector_bits" in chip.extras:
         beats = known["vector_update"] if update else _counted(task, known, "vector")
         return beats * known["cycles_per_beat"] * _BEAT_BITS / chip.extras["vector_bits"]
-    if chip.emulated_bf16:
+    if not in_hardware(chip, constants):
         return None
     counted = known["scalar_loop"] + _counted(task, known, "scalar")
     instructions = known["scalar_update"] if update else counted
@@ -86,10 +92,10 @@ def _counted(task: Task, known: Mapping[str, float], unit: str) -> float:
     )
 
 
-def scalar_product(chip: Chip, product: Product) -> float | None:
+def scalar_product(chip: Chip, product: Product, constants: Constants) -> float | None:
     """Cycles of a product on the cores of a chip without an array; None where it is emulated."""
     known = costs()
-    if chip.emulated_bf16:
+    if not in_hardware(chip, constants):
         return None
     each = known["scalar_multiply_add"] * known["cycles_per_instruction"]
     return product.macs / chip.cores * each

@@ -15,12 +15,17 @@ from fptt.soc.constants import Constants
 from fptt.soc.cycles import cycles
 from fptt.soc.datafile import FOLDER
 from fptt.soc.measurements import Measured
+from fptt.soc.publications import published_measurements
+from fptt.soc.uncertainty import uncertainty
 from fptt.soc.workload import published
 
 #: the published measurements (FireSim on a VCU118; Zhang et al.) of four design points at three K
 MEASURED = FOLDER / "measurements.csv"
 #: of them, in words
 SOURCE = "Zhang et al., JLPEA 15(1):15, 2025: cycles by FireSim of 4x4-1, 4x4-4, 4x4-10 and 8x8-1"
+
+#: an error that nothing is known of
+_UNKNOWN = 0.1
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,24 @@ class Cell:
     def error(self) -> float:
         """predicted / measured - 1."""
         return self.predicted / self.measured - 1
+
+
+@dataclass(frozen=True)
+class Outside:
+    """A published time that calibration does not use.
+
+    Attributes:
+        name: of the system.
+        parts: K.
+        published, predicted: seconds.
+        uncertainty: of the prediction, one standard deviation as a share.
+    """
+
+    name: str
+    parts: int
+    published: float
+    predicted: float
+    uncertainty: float
 
 
 @dataclass(frozen=True)
@@ -108,6 +131,21 @@ def _without(
     return compare(unseen, calibrate(seen, chip), chip, name) if seen else []
 
 
+def outside(constants: Constants) -> list[Outside]:
+    """What was published of our chips in seconds, without being used for calibration."""
+    used = {"4x4-1"}
+    return [
+        Outside(row.name, parts, seconds, found["total"] / chip.clock_hz, spread)
+        for row in published_measurements().times
+        if row.chip and row.chip not in used
+        for chip in [load_chip(row.chip)]
+        for parts, seconds in row.seconds.items()
+        for work in [published(parts)]
+        for found in [cycles(chip, work, constants)]
+        for spread in [uncertainty(chip, work, constants)]
+    ]
+
+
 def errors(cells: Iterable[Cell]) -> dict[str, Errors]:
     """Errors by function class, "total" last."""
     by_function = defaultdict(list)
@@ -126,9 +164,16 @@ def errors(cells: Iterable[Cell]) -> dict[str, Errors]:
 def calibrated(
     measured: Sequence[Measured], chip: Chip | None = None, source: str = SOURCE
 ) -> Constants:
-    """Constants with the model's own error, from measurements that were left out in turn."""
+    """Constants with the model's own error, from measurements that were left out in turn.
+
+    With one design point and one K nothing can be left out; then the errors are taken to be
+    `_UNKNOWN`.
+    """
     found = errors(leave_one_out(measured, chip))
-    spreads = {function: error.spread for function, error in found.items()}
+    spreads = {
+        function: found[function].spread if found else _UNKNOWN
+        for function in (*FUNCTION_CLASSES, "total")
+    }
     return replace(calibrate(measured, chip, source), spreads=spreads)
 
 

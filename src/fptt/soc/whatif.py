@@ -14,6 +14,7 @@ from fptt.soc.chip import Chip, load_chip
 from fptt.soc.constants import Constants
 from fptt.soc.cycles import cycles
 from fptt.soc.resources import Resources, resources
+from fptt.soc.uncertainty import uncertainty
 from fptt.soc.workload import Workload, of_program, published
 
 #: the published best point
@@ -46,6 +47,8 @@ class Outcome:
     Attributes:
         change: the row.
         seconds: of one pass over the sequence, by K.
+        uncertainty: of the seconds, one standard deviation as a share, by K; assumptions count as
+            wrong by 30 %.
         speedup: the published best point's time, as the model has it, to this one, by K.
         classes: function class -> its share of the cycles at K = 28.
         resources: of the chip without its added units, which nobody has built.
@@ -53,6 +56,7 @@ class Outcome:
 
     change: Change
     seconds: dict[int, float]
+    uncertainty: dict[int, float]
     speedup: dict[int, float]
     classes: dict[str, float]
     resources: Resources
@@ -111,6 +115,7 @@ def what_if(programs: dict[int, Program], constants: Constants | None = None) ->
             Outcome(
                 change,
                 seconds,
+                {k: uncertainty(change.chip, work[k], constants) for k in programs},
                 {k: first[k] / seconds[k] for k in programs},
                 {
                     name: value / middle["total"]
