@@ -16,10 +16,8 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
     from fptt.soc.validation import MEASURED, compare, dominant, errors, leave_one_out, outside
 
     measured = read_measurements(measurements or MEASURED)
-    cells, unseen = (
-        compare(measured, load_constants(constants)),
-        leave_one_out(measured),
-    )
+    known = load_constants(constants)
+    cells, unseen = compare(measured, known), leave_one_out(measured)
     if as_json:
         print_json([{**asdict(cell), "error": cell.error} for cell in (*cells, *unseen)])
         return
