@@ -72,7 +72,8 @@ def in_hardware(chip: Chip, constants: Constants) -> bool:
 def unit_element(chip: Chip, task: Task, constants: Constants) -> float | None:
     """Cycles of an element on one core that has hardware for it; None where it is emulated."""
     known = costs()
-    update = task.function == "EWO-SGD" and task.operations > 1
+    # our kernels' updates were counted; another program's is priced as any loop
+    update = task.function == "EWO-SGD" and task.operations > 1 and task.kind != "update"
     if "vector_bits" in chip.extras:
         beats = known["vector_update"] if update else _counted(task, known, "vector")
         return beats * known["cycles_per_beat"] * _BEAT_BITS / chip.extras["vector_bits"]
