@@ -17,11 +17,12 @@ from fptt import cli, cli_chip, exploring, runs
 from fptt.report import chip_tables
 from fptt.soc import explore as engine
 from fptt.soc import load_chip, of_program, published
-from fptt.soc.cycles import cycles, uncertainty
+from fptt.soc.cycles import cycles
 from fptt.soc.explore import FIGURES, RESOURCES, Point, Training
 from fptt.soc.pareto import front
 from fptt.soc.questions import Limit, ask, best_parts
 from fptt.soc.resources import resources
+from fptt.soc.uncertainty import uncertainty
 from fptt.soc.validation import MEASURED
 from fptt.storage.modelfile import model_bytes
 

@@ -40,7 +40,7 @@ def test_validation_has_every_measured_number_and_those_left_out(capsys):
 def test_validation_for_people(capsys):
     code, out, _ = run(capsys, "--validate")
     assert code == 0
-    assert "Calibrated with all measurements" in out
+    assert "With constants calibrated on: Zhang et al." in out
     assert "Each design point and each K predicted without its measurements" in out
     for name in FUNCTION_CLASSES:
         assert out.count(f" {name} ") >= 3 * 12

@@ -223,3 +223,19 @@ def test_refused_measurements(tmp_path, old, new, words):
     assert old in text
     path.write_text(text.replace(old, new, 1))
     refused(lambda: publications.read_measurements(path), path, *words)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"mesh": 2048}, "mesh is 2048; expected at most 1024"),
+        ({"cores": 10**23}, "expected at most 4096"),
+        ({"clock_hz": 1e-300}, "clock_hz is 1e-300; expected at least 1000"),
+        ({"clock_hz": 1e300}, "clock_hz is 1e+300; expected at most"),
+        ({"data_type": "fp32"}, "emulated_bf16 is true with data_type fp32"),
+    ],
+)
+def test_what_no_chip_can_be(changes, message):
+    with pytest.raises(InputError) as caught:
+        load_chip().with_(**changes)
+    assert message in str(caught.value)

@@ -1,6 +1,7 @@
 """Units that the published system lacks, and what they buy."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,39 @@ def test_an_unknown_unit_is_refused():
         cycles(chip(coffee=1), published(1))
 
 
+@pytest.mark.parametrize("value", [0.0, -128.0, float("nan"), float("inf")])
+def test_a_unit_of_no_size_is_refused(value):
+    with pytest.raises(InputError, match=r"extras\.vector_bits is .*; expected a number from 1"):
+        cycles(chip(vector_bits=value), published(1))
+
+
+@pytest.mark.parametrize(
+    ("parts", "seconds", "error"), [(1, 22.06, 0.03), (28, 22.85, 0.06), (784, 29.64, 0.25)]
+)
+def test_the_single_rocket_is_near_what_was_published(parts, seconds, error):
+    """The cores' cycles per instruction come from K = 28; K = 784 shows what they do not know."""
+    found = cycles(load_chip("rocket"), published(parts))["total"] / 500e6
+    assert abs(found / seconds - 1) < error
+
+
+def test_scalar_products_by_hand():
+    found = cycles(load_chip("rocket"), published(1))["MatMul-2"]
+    macs = 784 * 4 * (4 * 129 * 128 + 128 * 10)
+    assert found == pytest.approx(macs * 6.06 * 2.25)
+    emulated = load_chip("rocket").with_(emulated_bf16=True, data_type="bf16", cores=4)
+    prices = load_constants().prices
+    each = 2 * (prices.operation + prices.access)
+    assert cycles(emulated, published(1))["MatMul-2"] == pytest.approx(macs / 4 * each)
+
+
+def test_our_updates_take_what_our_kernels_take(programs):
+    work, known = of_program(programs[1]), replace(load_constants(), memory=1e-9)
+    scalar = cycles(load_chip("8x8-1").with_(emulated_bf16=False), work, known)["EWO-SGD"]
+    assert scalar == pytest.approx(67850 * 16.64 * 2.25)
+    vector = cycles(chip(vector_bits=128), work, known)["EWO-SGD"]
+    assert vector == pytest.approx(67850 * 7.48)
+
+
 def test_a_unit_takes_its_class_and_nothing_else():
     plain, work = cycles(chip(), published(28)), published(28)
     activation = cycles(chip(activation_lanes=1), work)
@@ -89,13 +123,17 @@ def test_a_unit_takes_its_class_and_nothing_else():
 
 
 def test_a_unit_waits_for_its_lanes_or_for_the_bus():
-    call, work = load_constants().call, published(784)
-    loops = 10 * 784
-    one, two, many = (cycles(chip(fptt_lanes=n), work)["EWO-SGD"] for n in (1, 2, 100))
+    known, work = replace(load_constants(), memory=1e-9), published(784)
+    call, loops = known.call, 10 * 784
+    one, two, many = (cycles(chip(fptt_lanes=n), work, known)["EWO-SGD"] for n in (1, 2, 100))
     # one parameter a cycle: 8 numbers of 16 bits, which is what the bus of 128 bits moves
     assert one == pytest.approx(loops * call + 784 * 67850, rel=1e-9)
     assert one == two == many
-    wide = cycles(chip(fptt_lanes=2).with_(bus_bits=1024), work)["EWO-SGD"]
+    # what is in DRAM is waited for, as by the cores
+    slow = cycles(chip(fptt_lanes=1), work)["EWO-SGD"]
+    cores = [cycles(chip(), work, k)["EWO-SGD"] for k in (load_constants(), known)]
+    assert slow - one == pytest.approx(cores[0] - cores[1])
+    wide = cycles(chip(fptt_lanes=2).with_(bus_bits=1024), work, known)["EWO-SGD"]
     assert wide == pytest.approx(loops * call + 784 * 67850 / 2, rel=1e-9)
 
 

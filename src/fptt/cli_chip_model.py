@@ -22,7 +22,7 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
         print_json([{**asdict(cell), "error": cell.error} for cell in (*cells, *unseen)])
         return
     tables = cycle_tables.validation(
-        cells, unseen, errors(cells), errors(unseen), dominant(cells), outside(known)
+        cells, unseen, errors(cells), errors(unseen), dominant(cells), outside(known), known.source
     )
     for table in tables:
         show(table)
@@ -58,7 +58,8 @@ def what_if(constants: Path | None, as_json: bool) -> None:
     from fptt.soc.whatif import PARTS
     from fptt.soc.whatif import what_if as outcomes
 
-    programs = {parts: exploring.our_program(parts, "bfloat16") for parts in PARTS}
+    # with room for whole gradients: what units buy should not hang on pieces of them
+    programs = {k: exploring.our_program(k, "bfloat16").keeping_gradients() for k in PARTS}
     rows = outcomes(programs, load_constants(constants))
     if as_json:
         print_json(

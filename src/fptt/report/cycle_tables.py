@@ -23,9 +23,10 @@ def validation(
     unseen_errors: Mapping[str, Errors],
     dominant: Mapping[tuple[str, int, int], tuple[str, str]],
     outside: Sequence[Outside],
+    source: str,
 ) -> Iterator[Table | str]:
     """Every measured number, the errors by class, and which class takes most of the time."""
-    yield _cells("Calibrated with all measurements", cells)
+    yield _cells(f"With constants calibrated on: {source}", cells)
     if unseen:
         yield _cells("Each design point and each K predicted without its measurements", unseen)
     table = plain_table(

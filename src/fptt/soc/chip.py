@@ -19,6 +19,10 @@ DATAFLOWS = ("WS", "OS", "BOTH")
 PUBLISHED_MESHES = (4, 8)
 PUBLISHED_CORES = (1, 2, 4, 6, 8, 10)
 
+#: beyond these a model of cycles means nothing
+_MOST = {"mesh": 1024, "cores": 4096, "clock_hz": 1e12}
+_LEAST_HZ = 1e3
+
 _POINT = re.compile(r"(\d+)x(\d+)-(\d+)")
 
 
@@ -208,6 +212,16 @@ def _check_whole(where: object, chip: Chip) -> None:
     if chip.mesh == 1:
         raise InputError(
             f"{where}: mesh is 1; expected at least 2, which Gemmini requires, or 0 for no array"
+        )
+    for key, most in _MOST.items():
+        if getattr(chip, key) > most:
+            raise InputError(f"{where}: {key} is {getattr(chip, key)}; expected at most {most}")
+    if chip.clock_hz < _LEAST_HZ:
+        raise InputError(f"{where}: clock_hz is {chip.clock_hz}; expected at least {_LEAST_HZ:g}")
+    if chip.emulated_bf16 and chip.data_type != "bf16":
+        raise InputError(
+            f"{where}: emulated_bf16 is true with data_type {chip.data_type}; expected false, or "
+            "data_type bf16"
         )
     for key in ("scratchpad_kib", "accumulator_kib"):
         if (chip.mesh == 0) != (getattr(chip, key) == 0):

@@ -33,8 +33,8 @@ def _constant(unit: str, meaning: str, guess: float, spread: float = 3.0) -> Any
     Args:
         unit: of its value.
         meaning: in a line.
-        guess: what one would say before any measurement. Calibration starts from it and stays near
-            it where measurements tell nothing.
+        guess: of the right order. Calibration starts from it and stays near it where measurements
+            tell nothing.
         spread: the guess may well be wrong by this factor.
     """
     return field(metadata={"unit": unit, "meaning": meaning, "guess": guess, "spread": spread})
@@ -124,9 +124,18 @@ class Constants:
         cycles = np.array([getattr(self, name) for name in known])
         # relative errors count, not absolute ones
         shares = counts / cycles[:, None]
-        found = np.maximum(np.linalg.lstsq(shares, np.ones(len(known)), rcond=None)[0], 0.0)
-        spread = float(np.sqrt(np.mean((shares @ found - 1) ** 2)))
-        return Prices(float(found[0]), float(found[1]), spread)
+
+        def fitted(rows: Any) -> Any:
+            return np.maximum(
+                np.linalg.lstsq(shares[rows], np.ones(len(shares))[rows], rcond=None)[0], 0.0
+            )
+
+        # the error of each loop that the others predict
+        everything = np.arange(len(known))
+        left_out = [shares[k] @ fitted(everything != k) - 1 for k in everything]
+        operation, access = fitted(everything)
+        spread = float(np.sqrt(np.mean(np.square(left_out))))
+        return Prices(float(operation), float(access), spread)
 
     def undetermined(self) -> tuple[str, ...]:
         """Constants of which the measurements say little: more than half of the first guess's
@@ -143,7 +152,7 @@ class Constants:
 class Prices:
     """Cycles of an addition or multiplication, and of a read or a write, in loops over elements.
 
-    `spread` is the standard deviation of their sum / measured.
+    `spread` is the standard deviation of their sum / measured, each loop left out in turn.
     """
 
     operation: float

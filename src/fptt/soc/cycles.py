@@ -75,27 +75,31 @@ def _call(chip: Chip, workload: Workload, task: Task, known: Constants) -> float
 def product_cycles(chip: Chip, product: Product, known: Constants) -> float:
     """Cycles of one product on the array, set-up and end included.
 
-    The DMA moves rows of at most DIM numbers of a tile. Where the first operand does not fit into
-    half of the scratchpad with a tile of the second, it is read again for every block of the second
-    that fits into the other half. A tile of the second operand stays in the array while the rows of
-    the first pass through: no fewer cycles than its own rows take to enter.
+    The DMA moves rows of at most DIM numbers of a tile, no faster than the bus. Where the first
+    operand does not fit into half of the scratchpad, it is read again for every block of columns of
+    the second that fits into the other half. A tile of the second operand stays in the array while
+    the rows of the first pass through: no fewer cycles than its own rows take to enter.
     """
-    dim = chip.mesh
+    dim, width = chip.mesh, DATA_TYPES[chip.data_type]
     inner, columns = ceil(product.inner / dim), ceil(product.columns / dim)
     passing = inner * columns * max(product.rows, dim)
-    width = DATA_TYPES[chip.data_type] // 8
-    blocks = max(1, ceil(product.inner * product.columns * width / (chip.scratchpad_kib * 512)))
+    half = chip.scratchpad_kib * 1024 * 8 / 2
+    again = 1
+    if product.rows * product.inner * width > half:
+        again = ceil(columns / max(1, half // (product.inner * dim * width)))
     # rows in memory: [inner, rows] where results are accumulated, else [rows, inner]
-    first = blocks * (
+    first = again * (
         product.inner * ceil(product.rows / dim) if product.accumulated else product.rows * inner
     )
-    if product.transposed:
-        second = known.row_transposed * product.columns * inner
-    else:
-        second = known.row_read * product.inner * columns
+    second = product.columns * inner if product.transposed else product.inner * columns
     written = product.rows * columns
-    moved = known.row_read * first + second + known.row_written * written
-    return known.call + max(moved, passing)
+    moved = (
+        known.row_read * first
+        + (known.row_transposed if product.transposed else known.row_read) * second
+        + known.row_written * written
+    )
+    on_bus = (first + second + written) * dim * width / chip.bus_bits
+    return known.call + max(moved, on_bus, passing)
 
 
 def element_cycles(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
@@ -122,15 +126,15 @@ def element_cycles(chip: Chip, workload: Workload, task: Task, known: Constants)
 
 def loop_cycles(chip: Chip, workload: Workload, task: Task, known: Constants) -> float:
     """Cycles of a loop, until the last core has reached the barrier."""
+    update = task.function == "EWO-SGD"
+    from_memory = task.elements * known.memory * _missing(chip, workload) if update else 0.0
     on_unit = unit_loop(chip, task, known.call)
     if on_unit is not None:
-        return on_unit
+        return on_unit + from_memory
     cores = chip.cores if task.parallel else 1
     own = ceil(task.elements / cores)
     found = max(own * element_cycles(chip, workload, task, known), least_loop(chip, task))
-    update = task.function == "EWO-SGD"
-    if update:
-        found += task.elements * known.memory * _missing(chip, workload)
+    found += from_memory
     if cores == 1:
         return found
     width = DATA_TYPES[chip.data_type] // 8

@@ -11,6 +11,8 @@ from fptt.errors import InputError
 from fptt.program.opspec import FUNCTION_CLASSES
 
 COLUMNS = ("K", "mesh", "cores", "function", "cycles")
+#: of a number; no chip runs that long
+_DIGITS = 18
 #: relative; `total` is the sum of the classes
 _SUM = 1e-6
 
@@ -48,7 +50,7 @@ def read_measurements(path: str | Path) -> tuple[Measured, ...]:
     """
     path = Path(path)
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             lines = list(csv.reader(file))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -84,7 +86,7 @@ def _row(where: str, row: Sequence[str]) -> tuple[tuple[int, int, int], str, int
         )
     numbers = {"mesh": sides[0], "cores": cores, "K": parts, "cycles": cycles}
     for name, text in numbers.items():
-        if not (text.isascii() and text.isdigit() and int(text)):
+        if not (text.isascii() and text.isdigit() and len(text) <= _DIGITS and int(text)):
             raise InputError(f"{where}: {name} is {text!r}; expected a whole number above 0")
     return (int(sides[0]), int(cores), int(parts)), function, int(cycles)
 

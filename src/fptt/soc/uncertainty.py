@@ -28,7 +28,7 @@ def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = No
     """Standard deviation of the total, a share of it: the root of the sum of the squares of
 
     - each class's share of the total, times its error where calibration had not seen the
-      measurement (`Constants.spreads`);
+      measurement (`Constants.spreads`), and no less than the error of the totals;
     - what the constants leave open (`Constants.covariance`): much, where they were not measured;
     - what sharing lines costs, times 25 % for every factor e between the number of cores and the
       nearest measured one: other laws through the same measurements differ by that much;
@@ -47,8 +47,12 @@ def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = No
     known = constants or load_constants()
     by_function = cycles(chip, workload, known)
     total = by_function["total"]
-    parts = [by_function[n] * spread for n, spread in known.spreads.items() if n != "total"]
-    parts += [
+    spreads = dict(known.spreads)
+    whole = total * spreads.pop("total", 0.0)
+    classes = float(np.hypot.reduce([by_function[n] * spread for n, spread in spreads.items()]))
+    parts = [
+        # classes may be wrong together
+        max(classes, whole),
         total * _of_constants(chip, workload, known),
         *_of_the_law(chip, workload, known, by_function),
         *_of_assumptions(chip, workload, known, by_function),
@@ -81,7 +85,7 @@ def _of_the_law(
     priced = sum(
         task.calls * loop_cycles(chip, workload, task, known)
         for task in workload.tasks
-        if task.product is None and task.kind not in ELEMENTS and task.function != "EWO-SGD"
+        if task.product is None and task.kind not in ELEMENTS
     )
     measured = known.measured
     return [

@@ -1,4 +1,4 @@
-"""What other units would buy: the published best point with one thing changed at a time.
+"""What other units would buy, over the published best point.
 
 None of these chips exists. Each row names what it assumes; `data/units.toml` has the figures and
 their sources.
@@ -67,7 +67,9 @@ def changes() -> tuple[Change, ...]:
     """The rows, from the published best point on."""
     best, small = load_chip(BEST), load_chip("8x8-1")
     hardware = "2.25 cycles an instruction, our kernels' instructions"
-    vector = "one 128-bit vector unit a core, our RVV kernels' beats, one beat a cycle"
+    vector = (
+        "128-bit vectors in each core, our RVV kernels' beats, one a cycle, consecutive elements"
+    )
     unit = "an element a cycle and lane, or the bus; each call costs one of the array"
     everything = {"vector_bits": 128.0, "activation_lanes": 4.0, "fptt_lanes": 4.0}
     return (

@@ -283,9 +283,11 @@ def _tasks(item: WorkItem, width: int, piece: int | None) -> Iterator[Task]:
         product = Product(sizes["p"], sizes["i" if "o" in sizes else "h"], outputs)
         yield Task(item.function, item.kind, times * sizes["n"], product=product)
         left -= 2 * times * sizes["n"] * product.macs
-    elements = _elements(item.function, sizes)
-    total = times * elements
-    if total and (left or work.trans or work.bytes):
+    counted = left + work.trans or work.bytes // (2 * width)
+    if counted:
+        # no element without an operation (or, of a copy, without a read and a write)
+        elements = max(1, min(_elements(item.function, sizes), counted // times))
+        total = times * elements
         yield Task(
             item.function,
             item.kind,
