@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log
+from math import ceil, log
 
 import numpy as np
 
 from fptt.soc.chip import Chip
 from fptt.soc.constants import NAMES, Constants, load_constants
 from fptt.soc.cycles import cycles, loop_cycles, memory_cycles
-from fptt.soc.units import unit_element, unit_loop
+from fptt.soc.units import is_update, unit_element, unit_loop
 from fptt.soc.workload import ELEMENTS, Workload
 
 #: of what is interpolated: an error of this share for every factor e
@@ -33,7 +33,8 @@ def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = No
     - what sharing lines costs, times 25 % for every factor e between the number of cores and the
       nearest measured one: other laws through the same measurements differ by that much;
     - what the array takes, times 25 % for every factor e to the nearest measured mesh;
-    - loops that were never measured, times the error of their price (`Prices.spread`);
+    - operations and accesses of loops that were never measured, times the error of their price
+      (`Prices.spread`);
     - 30 % of what rests on an assumption: units, scalars in hardware (`data/units.toml`), an array
       of another number type, dataflow, bus or scratchpad; all of what DRAM takes, with another
       clock, cache or line; 5 % of the loops with other first-level caches.
@@ -82,16 +83,19 @@ def _of_the_law(
     lone = replace(known, barrier=0.0, take=0.0, retake=0.0, retake_update=0.0)
     shared = by_function["total"] - cycles(chip, workload, lone)["total"]
     array = sum(by_function[name] for name in _ARRAY)
+    prices = known.prices
     priced = sum(
-        task.calls * loop_cycles(chip, workload, task, known)
+        task.calls
+        * ceil(task.elements / (chip.cores if task.parallel else 1))
+        * (task.operations * prices.operation + task.accesses * prices.access)
         for task in workload.tasks
-        if task.product is None and task.kind not in ELEMENTS
+        if task.product is None and task.kind not in ELEMENTS and not is_update(task)
     )
     measured = known.measured
     return [
         shared * _BETWEEN * _distance(chip.cores, measured.cores),
         array * _BETWEEN * (_distance(chip.mesh, measured.meshes) if chip.mesh else 1.0),
-        priced * known.prices.spread,
+        priced * prices.spread,
     ]
 
 

@@ -62,7 +62,7 @@ def unit_loop(chip: Chip, task: Task, call: float) -> float | None:
         evaluations = task.elements * task.transcendental
         lanes = chip.extras["activation_lanes"] * known["activation_elements"]
         return call + max(evaluations / lanes, _bus(chip, 2 * evaluations))
-    if _is_update(task) and "fptt_lanes" in chip.extras:
+    if is_update(task) and "fptt_lanes" in chip.extras:
         lanes = chip.extras["fptt_lanes"] * known["fptt_parameters"]
         return call + max(task.elements / lanes, _bus(chip, task.elements * known["fptt_numbers"]))
     return None
@@ -77,7 +77,7 @@ def unit_element(chip: Chip, task: Task, constants: Constants) -> float | None:
     """Cycles of an element on one core that has hardware for it; None where it is emulated."""
     known = costs()
     # our kernels' updates were counted; another program's is priced as any loop
-    update = _is_update(task) and task.kind != "update"
+    update = is_update(task) and task.kind != "update"
     if "vector_bits" in chip.extras:
         beats = known["vector_update"] if update else _counted(task, known, "vector")
         return beats * known["cycles_per_beat"] * _BEAT_BITS / chip.extras["vector_bits"]
@@ -88,7 +88,7 @@ def unit_element(chip: Chip, task: Task, constants: Constants) -> float | None:
     return instructions * known["cycles_per_instruction"]
 
 
-def _is_update(task: Task) -> bool:
+def is_update(task: Task) -> bool:
     """Whether a loop is FPTT's update with plain SGD, which the FPTT unit computes.
 
     It has 13 operations in the published program, 14 in ours, and no square root.
