@@ -11,7 +11,7 @@ from fptt.soc.chip import Chip
 from fptt.soc.constants import NAMES, Constants, load_constants
 from fptt.soc.cycles import cycles, loop_cycles, memory_cycles
 from fptt.soc.units import is_update, unit_element, unit_loop
-from fptt.soc.workload import ELEMENTS, Workload
+from fptt.soc.workload import ELEMENTS, Task, Workload
 
 #: of what is interpolated: an error of this share for every factor e
 _BETWEEN = 0.25
@@ -89,7 +89,10 @@ def _of_the_law(
         * ceil(task.elements / (chip.cores if task.parallel else 1))
         * (task.operations * prices.operation + task.accesses * prices.access)
         for task in workload.tasks
-        if task.product is None and task.kind not in ELEMENTS and not is_update(task)
+        if task.product is None
+        and task.kind not in ELEMENTS
+        and not is_update(task)
+        and not _is_assumed(chip, task, known)
     )
     measured = known.measured
     return [
@@ -109,11 +112,7 @@ def _of_assumptions(
     assumed = sum(
         task.calls * loop_cycles(chip, workload, task, known)
         for task in workload.tasks
-        if task.product is None
-        and (
-            unit_loop(chip, task, known.call) is not None
-            or unit_element(chip, task, known) is not None
-        )
+        if task.product is None and _is_assumed(chip, task, known)
     )
     of_array = other & {"data_type", "emulated_bf16", "dataflow", "bus_bits", "scratchpad_kib"}
     if chip.mesh and of_array == {"emulated_bf16"}:
@@ -125,6 +124,12 @@ def _of_assumptions(
         memory_cycles(chip, workload, known) if of_memory else 0.0,
         loops * _CACHES if other & {"dcache_kib", "line_bytes"} else 0.0,
     ]
+
+
+def _is_assumed(chip: Chip, task: Task, known: Constants) -> bool:
+    """Whether a loop's cost comes from `data/units.toml`."""
+    on_unit, in_core = unit_loop(chip, task, known.call), unit_element(chip, task, known)
+    return on_unit is not None or in_core is not None
 
 
 def _distance(value: int, measured: tuple[int, ...]) -> float:
