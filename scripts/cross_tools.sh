@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs what the tests of firmware and of the page of results need (compilers, emulators, a
-# browser), where that is allowed: as root, or with sudo that asks for no password, on a system with
-# apt-get. Anywhere else, or without a network, it says what is missing and that those tests will be
+# Installs what the tests of firmware, of hardware and of the page of results need (compilers,
+# emulators, a simulator of Verilog, standard cells, a browser), where that is allowed: as root, or
+# with sudo that asks for no password, on a system with apt-get. Anywhere else, or without a network, it says what is missing and that those tests will be
 # skipped; with CI set to something, it fails instead.
 # Exit status: 0 all is there, 3 something is missing, 1 the same in CI.
 set -u
@@ -15,7 +15,11 @@ qemu-system-arm qemu-system-arm
 clang-19 clang-19
 ld.lld-19 lld-19
 dtc device-tree-compiler
-chromium chromium"
+chromium chromium
+iverilog iverilog
+g++ g++"
+# file, and the package that has it
+FILES="/usr/share/qflow/tech/osu018/osu018_stdcells.lib qflow-tech-osu018"
 # compiler, and the package with its C library
 LIBRARIES="riscv64-unknown-elf-gcc picolibc-riscv64-unknown-elf
 arm-none-eabi-gcc libnewlib-arm-none-eabi"
@@ -24,6 +28,9 @@ arm-none-eabi-gcc libnewlib-arm-none-eabi"
 missing() {
     echo "$TOOLS" | while read -r command package; do
         command -v "$command" >/dev/null 2>&1 || echo "$package"
+    done
+    echo "$FILES" | while read -r file package; do
+        test -e "$file" || echo "$package"
     done
     echo "$LIBRARIES" | while read -r compiler package; do
         flags=

@@ -34,6 +34,7 @@ COMMANDS = [
     "import",
     "export",
     "run",
+    "rtl",
 ]
 SMALL = ["--hidden", "4", "--epochs", "1", "--batch", "8"]
 

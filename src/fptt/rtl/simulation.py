@@ -30,11 +30,12 @@ Array = NDArray[Any]
 DRIVER = Path(__file__).with_name("driver.cc")
 #: without checks of addresses: what a read outside of a memory gives is not used
 FLAGS = ("-std=c++14", "-O2", "-DCXXRTL_NDEBUG", "-shared", "-fPIC", "-w")
-#: the cell that fills a memory with zeros
-_ZEROS = re.compile(
-    r"^  cell \$meminit_v2 \S+\n(?:    [^\n]*\n)*?    connect \\DATA \d+'0+\n(?:    [^\n]*\n)*?  end\n",
-    re.MULTILINE,
-)
+#: begin and end of the cell that fills a memory
+_FILLS, _END = "  cell $meminit_v2 ", "\n  end\n"
+_ZERO = re.compile(r"connect \\DATA \d+'0+$", re.MULTILINE)
+#: characters of a netlist above which each module gets a function of its own: that runs slower, but
+#: the time of compiling one function grows with more than its length
+_LARGE = 1_000_000
 #: what CXXRTL says of a signal
 _MEMORY, _INPUT, _OUTPUT = 2, 1, 2
 
@@ -132,8 +133,17 @@ def rtlil(component: Any, name: str = "top") -> str:
         InputError: Amaranth is not installed.
     """
     text = amaranth_module("amaranth.back.rtlil").convert(component, name=name, emit_src=False)
-    # memories start at zero anyway; written out, a large one takes minutes to compile
-    return _ZEROS.sub("", str(text))
+    return _without_zeros(str(text))
+
+
+def _without_zeros(text: str) -> str:
+    """Memories start at zero anyway; written out, a large one takes minutes to compile."""
+    first, *cells = text.split(_FILLS)
+    kept = [first]
+    for cell in cells:
+        fill, end, rest = cell.partition(_END)
+        kept.append(rest if _ZERO.search(fill) else _FILLS + fill + end + rest)
+    return "".join(kept)
 
 
 def amaranth_module(name: str) -> Any:
@@ -210,7 +220,8 @@ def _includes() -> tuple[str, ...]:
 
 def _cxx(text: str) -> str:
     # level 3 of debug information knows all ports; level 4, the default, doubles the C++
-    script = f"read_rtlil <<rtlil\n{text}\nrtlil\nwrite_cxxrtl -g3"
+    options = "-g3" if len(text) < _LARGE else "-g3 -noflatten"
+    script = f"read_rtlil <<rtlil\n{text}\nrtlil\nwrite_cxxrtl {options}"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of loops through registers, which are none
         code = builtin_yosys().run(["-q", "-"], script)
@@ -254,7 +265,6 @@ class Simulator:
         self._objects: dict[str, Any] = {}
 
     def _list(self) -> None:
-        @self._ffi.callback("void(void *, const char *, uint32_t, uint32_t, uint64_t, uint64_t)")
         def visit(_: Any, name: Any, kind: int, flags: int, width: int, depth: int) -> None:
             text = self._ffi.string(name).decode()
             if kind == _MEMORY:
@@ -263,8 +273,10 @@ class Simulator:
                 self.ports[text] = Port(text, width, bool(flags & _INPUT))
 
         names = self._ffi.new("struct fptt_names *")
-        names.visit = visit
+        signature = "void(void *, const char *, uint32_t, uint32_t, uint64_t, uint64_t)"
+        names.visit = callback = self._ffi.callback(signature, visit)
         self._lib.fptt_list(self._top, names)
+        del callback  # it had to live until here
 
     def _object(self, name: str, known: Mapping[str, object]) -> Any:
         if name not in known:
