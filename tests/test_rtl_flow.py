@@ -1,11 +1,13 @@
 """From the FPTT unit's description to results: simulator, testbench, synthesis, command."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -466,6 +468,9 @@ def test_without_amaranth(tmp_path):
         "import sys; sys.modules['amaranth'] = None; from fptt import cli; "
         f"sys.exit(cli.main(['rtl', 'fptt-unit', '--no-synthesis', '--out', {str(tmp_path)!r}]))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    environment = {**os.environ, "PYTHONPATH": str(Path(fptt.__file__).parents[1])}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
     assert done.returncode == 2 and "pip install 'fptt[hardware]'" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr
