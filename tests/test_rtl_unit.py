@@ -328,6 +328,8 @@ def test_lane_is_reset_while_full(schedule):
     simulator.set("outputs__ready", 0)
     for before in (1, p.lane_schedule.latency // 2, p.lane_schedule.latency + 9):
         simulator.step(before)
+        # a result is offered without being asked for
+        assert simulator.get("outputs__valid") == (before > p.lane_schedule.latency)
         simulator.set("inputs__valid", 0)
         simulator.reset()
         assert simulator.get("outputs__valid") == 0

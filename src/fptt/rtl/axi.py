@@ -24,7 +24,7 @@ class AxiUnit(Component):
     while the unit is busy; a start while it is busy or with COUNT above the capacity (which also
     sets STATUS.error). CONTROL.reset is always obeyed, and wins over a start in the same write.
 
-    Latency: a write is answered two cycles after its address and data are both there, a read four
+    Latency: a write is answered two cycles after its address and data are both there, a read five
     cycles after its address. A run takes `fptt.rtl.unit.cycles`.
 
     Args:
@@ -152,6 +152,9 @@ class AxiUnit(Component):
         readable = Signal()  # the unit was idle when the bank was asked
         with m.If(read):
             m.d.sync += readable.eq(~unit.busy)
+        # a register between the banks' multiplexer and that of the words
+        row = Signal.like(unit.host.read, name="row_read", reset_less=True)
+        m.d.sync += row.eq(unit.host.read)
         with m.If(answer):
             m.d.sync += [self.s_axi_rdata.eq(0), self.s_axi_rresp.eq(SLVERR)]
             with m.If(readable & self._in_window(read_at)):
@@ -159,7 +162,7 @@ class AxiUnit(Component):
                 with m.Switch(read_at[2:4]):
                     for position, name in enumerate(p.inputs):
                         with m.Case(position):
-                            m.d.sync += self.s_axi_rdata.eq(unit.host.read[name])
+                            m.d.sync += self.s_axi_rdata.eq(row[name])
             for register in self.registers.values():
                 with m.If(self._is_register(read_at, register)):
                     m.d.sync += self.s_axi_rresp.eq(OKAY)
@@ -196,12 +199,12 @@ class AxiUnit(Component):
         """High for the cycle before a bank is asked, for the one after it; the address in all."""
         address = Signal(self.window.address_bits, name="read_address")
         held, answer = Signal(name="read_held"), Signal(name="answer")
-        read, asked = Signal(name="read"), Signal(name="asked")
+        read, asked, arrived = Signal(name="read"), Signal(name="asked"), Signal(name="arrived")
         m.d.comb += [
             self.s_axi_arready.eq(~held),
-            read.eq(held & ~asked & ~answer & ~self.s_axi_rvalid & ~write),
+            read.eq(held & ~asked & ~arrived & ~answer & ~self.s_axi_rvalid & ~write),
         ]
-        m.d.sync += [asked.eq(read), answer.eq(asked)]
+        m.d.sync += [asked.eq(read), arrived.eq(asked), answer.eq(arrived)]
         with m.If(self.s_axi_arvalid & self.s_axi_arready):
             m.d.sync += [held.eq(1), address.eq(self.s_axi_araddr)]
         with m.If(self.s_axi_rready):

@@ -25,8 +25,7 @@ class FloatHalver(Component):
             Out(format.width).
 
     Example:
-        >>> from fptt.rtl.formats import FLOAT32
-        >>> FloatHalver(FLOAT32).latency
+        >>> FloatHalver.latency
         1
     """
 

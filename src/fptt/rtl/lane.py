@@ -76,7 +76,7 @@ class Lane(Component):
         # bit k: the parameter that started k + 1 intervals ago
         flight = Signal(-(-latency // interval), name="flight")
         m.d.comb += [
-            self._enable.eq(self.outputs.ready),
+            self._enable.eq(~self.outputs.valid | self.outputs.ready),
             self.inputs.ready.eq(self._enable & (self._slot == 0)),
             self.outputs.valid.eq(flight[-1] & (self._slot == latency % interval)),
         ]
