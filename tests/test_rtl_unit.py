@@ -2,6 +2,7 @@
 model, compiled (CXXRTL)."""
 
 import dataclasses
+import os
 import shutil
 
 import numpy as np
@@ -278,8 +279,8 @@ def check_lane(simulator, p, count, runs=RUNS):
             assert done.latency("inputs", "outputs") == p.lane_schedule.latency
 
 
-#: 4 runs of it are 100,000 cases
-CASES = 25_000
+#: 4 runs of it are 100,000 cases; FPTT_RTL_CASES asks for more
+CASES = int(os.environ.get("FPTT_RTL_CASES", 25_000))
 
 
 @needs_compiler
