@@ -17,6 +17,7 @@ from fptt import cli, cli_chip, exploring, runs
 from fptt.report import chip_tables
 from fptt.soc import explore as engine
 from fptt.soc import load_chip, of_program, published
+from fptt.soc.constants import constants_text, load_constants
 from fptt.soc.cycles import cycles
 from fptt.soc.explore import FIGURES, RESOURCES, Point, Training
 from fptt.soc.pareto import front
@@ -126,9 +127,11 @@ def test_answers_against_all_points(points, limits, minimise):
     if fitting:
         best = min(one.figure(minimise) for one in fitting)
         assert answer.chosen in fitting and answer.chosen.figure(minimise) == best
-        # between equal ones the latency decides
-        assert answer.chosen.latency_s == min(
-            one.latency_s for one in fitting if one.figure(minimise) == best
+        # between equal ones latency, then LUT, then memory
+        equal = [one for one in fitting if one.figure(minimise) == best]
+        assert answer.equal == len(equal) - 1
+        assert (answer.chosen.latency_s, answer.chosen.lut, answer.chosen.memory_bytes) == min(
+            (one.latency_s, one.lut, one.memory_bytes) for one in equal
         )
         assert answer.nearest is None and answer.loosened == ()
         other = [one for one in fitting if one.design != answer.chosen.design]
@@ -190,12 +193,96 @@ def test_what_hangs_on_less_than_the_uncertainty():
 
 
 def test_when_the_order_is_not_known():
-    points = [point(parts=1, seconds=1.0), point(parts=2, seconds=1.02)]
-    answer = ask(points, "latency")
-    assert kinds(answer) == [("order", "4x4-1 with K=2")]
+    """Of two chips whose errors no class explains: these are independent."""
+    points = [point(cores=1, seconds=1.0), point(cores=2, seconds=1.02)]
+    answer = ask(points, "latency", spreads={})
+    assert kinds(answer) == [("order", "4x4-2 with K=1")]
     assert answer.doubts[0].margin == pytest.approx(0.02)
     assert answer.doubts[0].uncertainty == pytest.approx(0.02 * math.hypot(1, 1.02))
-    assert kinds(ask([points[0], point(parts=2, seconds=1.04)], "latency")) == []
+    assert kinds(ask([points[0], point(cores=2, seconds=1.04)], "latency", spreads={})) == []
+    # on one chip the same error is shared
+    assert kinds(ask([points[0], point(parts=2, seconds=1.02)], "latency", spreads={})) == []
+
+
+def test_the_error_of_a_difference():
+    """Only what differs in a class counts, and the rest of two chips."""
+    spreads = {"Sigmoid": 0.04, "EWO-SGD": 0.01, "total": 9.0}
+    share = math.hypot(0.25 * 0.04, 0.75 * 0.01)
+    one = point(seconds=4.0, uncertainty=share)
+    own = math.hypot(0.04, 0.035) / 4.5
+    cycles = {"Sigmoid": 1.0, "EWO-SGD": 3.5, "total": 4.5}
+    exact = replace(one, cycles=cycles, parts=2, uncertainty=own)
+    assert engine.difference_sd(one, exact, spreads) == pytest.approx(0.5 * 0.01, abs=1e-9)
+    other = replace(exact, cores=4, uncertainty=math.hypot(own, 0.1))
+    assert engine.difference_sd(one, other, spreads) == pytest.approx(
+        math.hypot(0.5 * 0.01, 4.5 * 0.1)
+    )
+    # another chip of the same array and cores is another chip; a faster clock is less time
+    there = replace(one, uncertainty=0.1)
+    rest = math.sqrt((4 * 0.1) ** 2 - (4 * share) ** 2)
+    assert engine.difference_sd(there, there, spreads) == 0
+    assert engine.difference_sd(there, replace(there, chip="own"), spreads) == pytest.approx(
+        math.sqrt(2) * rest
+    )
+    assert engine.difference_sd(one, replace(one, clock_hz=2.0), spreads) == pytest.approx(
+        2 * share, abs=1e-9
+    )
+
+
+def test_the_order_of_k_on_a_chip_is_known():
+    """K=1 and K=2 of 8x8-10 differ by less than either is uncertain, and in the same direction."""
+    trainings = exploring.published_program([1, 2], "bfloat16").trainings
+    one, two = engine.explore([load_chip("8x8-10")], trainings)
+    assert two.latency_s - one.latency_s < math.hypot(
+        *(point.uncertainty * point.latency_s for point in (one, two))
+    )
+    assert kinds(ask([one, two], "latency")) == []
+
+
+def test_ties_are_broken_and_said():
+    points = [
+        point(parts=1, seconds=2.0, lut=5, memory=9),
+        point(parts=2, seconds=1.0, lut=7, memory=1),
+        point(parts=5, seconds=1.0, lut=5, memory=8),
+        point(cores=2, parts=5, seconds=1.0, lut=5, memory=7),
+    ]
+    answer = ask(points, "dsp")
+    assert (str(answer.chosen), answer.equal) == ("4x4-2 with K=5", 3)
+    assert ask(points, "memory").equal == 0
+    lines = list(chip_tables.answers({None: answer}))
+    assert lines[2] == (
+        "  3 others have the same dsp; among equal ones the least latency, then lut, then memory "
+        "decides"
+    )
+    lines = list(chip_tables.answers({None: ask(points[:2], "dsp")}))
+    assert "one other has the same dsp" in lines[2]
+    assert not any(
+        "have the same" in line for line in chip_tables.answers({None: ask(points, "memory")})
+    )
+    assert answer.as_json()["equal"] == 3
+
+
+def test_a_question_uses_the_spreads_of_the_constants(run, tmp_path):
+    file, known = tmp_path / "constants.toml", load_constants()
+    wide = replace(known, spreads=known.spreads | {"EWO-SGD": 2.0, "Sigmoid": 2.0})
+    file.write_text(constants_text(wide, "none"))
+    words = ["--workload", "published", "--design", "4x4-1", "--parts", "28,56"]
+    one, two = engine.explore(
+        [load_chip("4x4-1")], exploring.published_program([28, 56], "bfloat16").trainings, wide
+    )
+    wanted = engine.difference_sd(one, two, wide.spreads) / one.latency_s
+    for question in (["--minimise", "latency"], ["--best-parts"]):
+        [found] = json.loads(run(*words, *question, "--constants", file, "--json")[0])
+        [doubt] = found["doubts"]
+        assert doubt["kind"] == "order"
+        assert doubt["uncertainty"] == pytest.approx(wanted, rel=1e-3)
+        [found] = json.loads(run(*words, *question, "--json")[0])
+        assert found["doubts"] == []
+
+
+def test_no_doubt_is_no_guarantee():
+    lines = list(chip_tables.answers({None: ask([point()], "latency", spreads={})}))
+    assert any("which about one prediction in three exceeds" in line for line in lines)
 
 
 def test_nothing_fits_by_less_than_the_uncertainty():
@@ -427,16 +514,72 @@ def test_options_reach_the_program(run, flags, options):
     assert found == [program.memory().total_bytes for program in wanted]
     if rule == "tbptt":
         lines = run(*SMALL, *flags, "--design", "4x4-1")[0].splitlines()
-        assert lines[0] == "LSTM(1, 6) - Linear(6, 10), TBPTT, T=12, batch 2, bfloat16"
+        assert lines[0] == (
+            "LSTM(1, 6) - Linear(6, 10), TBPTT(state='reset', source='bptt'), "
+            "SGD(lr=0.01, momentum=0.0), loss last, T=12, batch 2, bfloat16, at 500 MHz"
+        )
+
+
+def test_the_subject_tells_settings_apart():
+    net = fptt.Network([fptt.LSTM(1, 6), fptt.Linear(6, 10)])
+    settings = [
+        {},
+        *({"rule": name} for name in ("tbptt", "bptt")),
+        {"optimizer": fptt.Adam()},
+        {"optimizer": fptt.SGD(momentum=0.9)},
+        *({"source": name} for name in ("eprop",)),
+        {"regularise": False},
+        *({"loss": "every_step"}, {"loss": "every_step", "criterion": "mse"}, {"clip": 1.0}),
+        *({"train": ("1.*",)}, {"adapters": {"0.weight_hh": 2}}, {"recompute": True}),
+        *({"batch": 3}, {"steps": 13}, {"dtype": "float32"}),
+    ]
+    subjects = []
+    for setting in settings:
+        chosen = {"steps": 12, "batch": 2, "dtype": "bfloat16"} | setting
+        of_rule = {name: chosen.pop(name) for name in ("source", "regularise") if name in chosen}
+        name, optimizer = chosen.pop("rule", "fptt"), chosen.pop("optimizer", None)
+
+        def rule(k, name=name, of_rule=of_rule):
+            return runs.make_rule(name, k, **of_rule)
+
+        subjects.append(exploring.programs(net, rule, [1], optimizer, **chosen).subject)
+    assert len(set(subjects)) == len(settings)
 
 
 def test_a_saved_model_is_the_same_network(run, tmp_path):
     file = tmp_path / "model.safetensors"
     words = ["--task", "mnist-rows", "--subset", "--limit", "8", "--hidden", "5", "--epochs", "1"]
     assert cli.main(["train", *words, "--batch", "4", "--out", str(file)]) == 0
-    of_model = run(file, "--parts", "1,4", "--json")[0]
+    of_model, err = run(file, "--parts", "1,4", "--json")
+    assert err == (
+        f"{file}: taken are the network, T=28 and loss last; by the options rule fptt, optimizer "
+        "sgd and batch 4, however it was trained\n"
+    )
     named = ["--hidden", 5, "--inputs", 28, "--steps", 28, "--parts", "1,4", "--json"]
     assert json.loads(of_model) == json.loads(run(*named)[0])
+
+
+def test_k_of_a_model_joins_the_grid(run, tmp_path):
+    net = fptt.Network([fptt.LSTM(2, 5), fptt.Linear(5, 3)])
+    weights = net.initial(0)
+    file = tmp_path / "five.safetensors"
+    file.write_bytes(
+        model_bytes(net, weights, "every_step", "cross_entropy", {"steps": 20, "parts": 5})
+    )
+
+    def parts(*words):
+        out, err = run(file, "--design", "4x4-1", "--json", *words)
+        return sorted({row["parts"] for row in json.loads(out)}), err.splitlines()[-1]
+
+    found, note = parts()
+    assert found == [1, 2, 5, 7, 14]
+    assert "taken are the network, T=20, loss every_step and K=5; by the options rule" in note
+    found, note = parts("--parts", "2", "--loss", "last", "--batch", "3", "--optimizer", "adam")
+    assert found == [2]
+    assert "taken are the network and T=20; by the options rule fptt, optimizer adam and" in note
+    found, note = parts("--rule", "bptt")
+    assert found == [1] and "K=" not in note
+    assert parts("--steps", "4")[0] == [1, 2]  # which have no five parts
 
 
 def test_a_model_of_regression_keeps_its_criterion_and_loss(run, tmp_path):
@@ -492,13 +635,113 @@ def test_other_chips(run, tmp_path):
     }
 
 
+def test_several_chips(run, tmp_path):
+    """Each in its own number type, in one grid and one question, called by chip and design."""
+    words = [*SMALL, "--chip", "published,gemmini-fp32", "--mesh", "4x4", "--cores", "1"]
+    rows = json.loads(run(*words, "--json")[0])
+    assert {(row["chip"], row["design"]) for row in rows} == {
+        ("published", "published 4x4-1"),
+        ("gemmini-fp32", "gemmini-fp32 4x4-1"),
+    }
+    for name in ("published", "gemmini-fp32"):
+        own = json.loads(run(*SMALL, "--chip", name, "--design", "4x4-1", "--json")[0])
+        theirs = [row for row in rows if row["chip"] == name]
+        assert {row["design"] for row in own} == {"4x4-1"}
+        for one, other in zip(theirs, own, strict=True):
+            assert one | {"design": "", "front": 0} == other | {"design": "", "front": 0}
+    out, _ = run(*words)
+    assert "bfloat16 (published) and float32 (gemmini-fp32), at 500 MHz" in out.splitlines()[0]
+    assert sum(line.startswith(" gemmini-fp32 4x4-1 ") for line in out.splitlines()) == 2
+    [found] = json.loads(run(*words, "--minimise", "lut", "--json")[0])
+    assert found["points"] == 4 and found["chosen"]["chip"] == "published"
+    assert found["runner_up"]["design"] == "gemmini-fp32 4x4-1"
+    answers = json.loads(run(*words, "--best-parts", "--json")[0])
+    assert [one["design"] for one in answers] == ["published 4x4-1", "gemmini-fp32 4x4-1"]
+    # all come with their own arrays and cores
+    rows = json.loads(run(*SMALL, "--chip", "published,gemmini-fp32", "--json")[0])
+    assert len({row["design"] for row in rows}) == 13
+    # two that would be called the same
+    own = tmp_path / "own.toml"
+    text = (exploring.load_chip.__globals__["FOLDER"] / "chips/published.toml").read_text()
+    own.write_text(text.replace("[clock_hz]\nvalue = 500", "[clock_hz]\nvalue = 600"))
+    assert own.read_text() != text
+    _, err = run(*SMALL, "--chip", f"published,{own}", code=2)
+    assert "two different chips in it are called 'published'; give each file a name" in err
+    own.write_text(own.read_text().replace('name = "published"', 'name = "own"'))
+    out, _ = run(*SMALL, "--chip", f"published,{own}", "--design", "4x4-1")
+    assert out.splitlines()[0].endswith(", bfloat16, at 500 MHz (published) and 600 MHz (own)")
+    assert "Predicted for one pass over a batch at 500 MHz and 600 MHz" in out
+
+
+def test_the_clock_and_what_the_numbers_are(run):
+    for words, clock in ((), "500 MHz"), (("--clock", "1GHz"), "1,000 MHz"):
+        lines = run(*SMALL, "--design", "4x4-1", *words)[0].splitlines()
+        assert lines[0].endswith(f", bfloat16, at {clock}")
+        assert lines[1].strip() == f"Predicted for one pass over a batch at {clock}"
+        assert lines[-2].startswith(f"seconds: at {clock}; bytes: the program's training memory")
+        assert lines[-2].endswith(
+            "FPGA resources are those of the same design on a VCU118, whose own clock is lower "
+            "(FireSim simulated the design there)."
+        )
+        lines = run(*SMALL, "--design", "4x4-1", *words, "--minimise", "lut")[0].splitlines()
+        assert lines[0].endswith(f", at {clock}")
+        assert "bytes: the program's training memory" in lines[-1] and "VCU118" in lines[-1]
+    [row, *_] = json.loads(run(*SMALL, "--design", "4x4-1", "--clock", "1GHz", "--json")[0])
+    assert row["clock_hz"] == 1e9
+
+
+def test_rows_of_the_front_alone(run):
+    words = ["--workload", "published", "--parts", "28,56,112", "--front", "latency"]
+    rows = json.loads(run(*words, "--json")[0])
+    found = json.loads(run(*words, "--only-front", "--json")[0])
+    assert found == [row for row in rows if row["front"]] and 0 < len(found) < len(rows)
+    out, _ = run(*words, "--only-front")
+    assert [line.split()[:2] for line in out.splitlines() if re.match(r" [48]x[48]-", line)] == [
+        [found[0]["design"], str(found[0]["parts"])]
+    ]
+    assert "as 1 of 36 points are" in out
+    assert "--only-front leaves" not in out.splitlines()[-1]
+    last = run(*words)[0].splitlines()[-1]
+    assert last == (
+        "which one to take: --minimise lut --latency 1s asks for the smallest that is fast enough, "
+        "--best-parts for the K of each chip; --only-front leaves the others out"
+    )
+
+
+def test_ranges_and_suffixes(run):
+    rows = json.loads(run(*SMALL, "--mesh", "4x4", "--cores", "1-3,10", "--json")[0])
+    assert {row["cores"] for row in rows} == {1, 2, 3, 10}
+    for name, text, most in (
+        ("lut", "200k", 200_000),
+        ("ff", "0.2M", 200_000),
+        ("bram", "1k", 1000),
+        ("dsp", "250", 250),
+    ):
+        words = ["--design", "4x4-1", "--minimise", "latency", f"--{name}", text, "--json"]
+        [found] = json.loads(run(*SMALL, *words)[0])
+        assert [(one["figure"], one["most"]) for one in found["limits"]] == [(name, most)]
+
+
+def test_the_help_is_in_order(run):
+    text = run("--help")[0].split("\nOptions:")[1]
+    groups = [
+        *(["chip", "mesh", "cores", "design", "clock"], ["workload", "parts", "recompute"]),
+        *(["minimise", "best-parts", "latency", "dsp"], ["front", "only-front", "out", "emit"]),
+        ["validate", "calibrate", "what-if"],
+    ]
+    places = [
+        re.search(rf"^\s+--{name}\b", text, re.M).start() for group in groups for name in group
+    ]
+    assert places == sorted(places)
+
+
 def test_the_table(run):
     out, err = run("--workload", "published", "--design", "4x4-1,8x8-10", "--parts", "28,56")
     assert err == ""
     subject, *lines = out.splitlines()
     assert subject == (
-        "LSTM(1, 128) - Linear(128, 10), the published program, T=784, batch 4, bfloat16; memory "
-        "is that of our program of the same network"
+        "LSTM(1, 128) - Linear(128, 10), the published program (memory: that of our program of the "
+        "same network), T=784, batch 4, bfloat16, at 500 MHz"
     )
     rows = [line.split() for line in lines if re.match(r" [48]x[48]-", line)]
     points = engine.explore(
@@ -514,9 +757,9 @@ def test_the_table(run):
             *(f"{getattr(one, size):,}" for size in RESOURCES),
             *(name, f"{share:.0%}", "*"),
         ]
-    assert lines[-1] == (
-        "*: on the Pareto front of latency, memory and lut. ±: one standard deviation of the "
-        "prediction."
+    assert lines[-3] == (
+        "*: on the Pareto front of latency, memory and lut, as 4 of 4 points are. ±: one standard "
+        "deviation of the prediction."
     )
     out, _ = run(
         *("--workload", "published", "--parts", "28", "--cores", "4,10", "--mesh", "4x4"),
@@ -554,8 +797,9 @@ def test_a_question(run):
         f"  {chip_tables.seconds(one)} s, {one.memory_bytes:,} bytes, {one.lut:,} LUT, {one.ff:,} "
         f"FF, {one.bram} BRAM, {one.dsp} DSP; {name} takes {share:.0%} of the time"
     )
-    assert lines[2] == f"next: {answer.runner_up}"
-    assert lines[4] == (
+    at = 3 if answer.equal else 2
+    assert lines[at] == f"next: {answer.runner_up}"
+    assert lines[at + 2] == (
         f"{answer.fits} of 108 points fit; {answer.failed['latency']} fail in latency and "
         f"{answer.failed['memory']} fail in memory"
     )
@@ -656,7 +900,44 @@ REFUSED = {
     ),
     "cores": (
         ["--cores", "0"],
-        "--cores is '0'; give whole numbers from 1, such as 28 or 1,7,28",
+        "--cores is '0'; give whole numbers from 1, such as 10, 1,4,10 or 1-10 (a range of at most "
+        "1,000)",
+    ),
+    "cores backwards": (
+        ["--cores", "4-1"],
+        "--cores is '4-1'; give whole numbers from 1, such as 10, 1,4,10 or 1-10 (a range of at "
+        "most 1,000)",
+    ),
+    "cores without end": (
+        ["--cores", "1-999999999"],
+        "--cores is '1-999999999'; give whole numbers from 1, such as 10, 1,4,10 or 1-10 (a range "
+        "of at most 1,000)",
+    ),
+    "lut": (
+        ["--minimise", "latency", "--lut", "200 kB"],
+        "--lut is '200 kB'; give a whole number from 1, such as 200000, 200k or 1.2M",
+    ),
+    "dsp": (
+        ["--minimise", "latency", "--dsp", "0.5"],
+        "--dsp is '0.5'; give a whole number from 1, such as 200000, 200k or 1.2M",
+    ),
+    "only the front of a question": (
+        ["--minimise", "lut", "--only-front"],
+        "--only-front has no effect with a question; leave it out",
+    ),
+    "emit without design": (
+        ["--emit", "chipyard", "--out", "x"],
+        "--emit is 'chipyard' alone; the design is missing: give both, such as --emit chipyard "
+        "8x8-10 --out FOLDER",
+    ),
+    "emit without form": (
+        ["--emit", "8x8-10", "--out", "x"],
+        "--emit is '8x8-10' alone; the form is missing: give both, such as --emit chipyard 8x8-10 "
+        "--out FOLDER",
+    ),
+    "emit of two chips": (
+        ["--emit", "chipyard", "8x8-1", "--out", "x", "--chip", "published,gemmini-fp32"],
+        "--emit writes one design, and --chip is 'published,gemmini-fp32'; give one chip",
     ),
     "design": (
         ["--design", "8x8"],
@@ -749,3 +1030,16 @@ def test_emit(run, tmp_path):
     assert "WithNHugeCores(10)" in text and "BusFrequency(1000.0)" in text
     out, _ = run("--emit", "chipyard", "8x8-10", "--out", folder)
     assert out == f"{folder}: {scala} and gemmini_params.h for 8x8-10, not elaborated here\n"
+
+
+def test_emit_warns_of_what_is_not_backed(run, tmp_path):
+    """On standard error, so that JSON stays one document."""
+    out, err = run("--emit", "chipyard", "8x8-70", "--out", tmp_path / "large", "--json")
+    assert json.loads(out)["design"] == "8x8-70"
+    size = resources(load_chip("8x8-10").with_(cores=70))
+    assert err == (
+        f"8x8-70: no published figure backs its resources on an FPGA ({size.extrapolated})\n"
+        f"8x8-70: {size.lacks()}\n"
+    )
+    _, err = run("--emit", "chipyard", "8x8-10", "--out", tmp_path / "published")
+    assert err == ""

@@ -33,6 +33,20 @@ _LABELS = """
 """
 
 
+#: where the boxes of the mouse are
+_BOXES = (
+    "[...document.querySelectorAll('.bk-Tooltip')].map(one => one.getBoundingClientRect().toJSON())"
+    ".filter(box => box.width > 0)"
+)
+#: what is written at each system's lines across, of those that are shown
+_LINES = """
+Object.fromEntries([...Bokeh.index.roots].filter(view => view.model.type == "Figure").flatMap(
+  view => view.model.center.filter(
+    one => one.type == "LabelSet" && one.visible && one.text.field == "across_label"
+  ).map(one => [one.source.data.name[0], Array.from(one.source.data.across_label)])))
+"""
+
+
 def complaints(opened):
     """Without that of the browser about this test, which reads pixels."""
     return [text for text in opened.complaints if "willReadFrequently" not in text]
@@ -60,6 +74,15 @@ def opened(points, tmp_path_factory):
     )
     with browser.opened(file) as page:
         yield page
+
+
+def overlap(one, other):
+    return (
+        one["x"] < other["x"] + other["width"]
+        and other["x"] < one["x"] + one["width"]
+        and one["y"] < other["y"] + other["height"]
+        and other["y"] < one["y"] + one["height"]
+    )
 
 
 def choose(opened, title, label):
@@ -102,6 +125,63 @@ def test_hover_says_what_a_point_is(opened, points):
     assert shown[8] == f"{one.cycles['total']:,.0f}"
     for name, cycles in one.classes.items():
         assert any(text.startswith(f"{cycles:,.0f} (") for text in shown[9:]), name
+
+
+def test_what_is_at_one_place_is_said_side_by_side(opened):
+    """A predicted point and the published one, whose places differ by less than their size."""
+    opened.page.mouse.move(5, 5)
+    opened.page.wait_for_function(f"{_BOXES}.length == 0")
+    opened.hover(0)
+    opened.page.wait_for_function(f"{_BOXES}.length == 2")
+    one, other = opened.page.evaluate(_BOXES)
+    assert not overlap(one, other)
+    opened.page.mouse.move(5, 5)
+
+
+def test_lines_are_named_while_they_are_shown(opened):
+    choose(opened, "x axis", AXES["lut"])
+    choose(opened, "y axis", AXES["latency"])
+    rocket = opened.page.evaluate(_LINES)["single Rocket"]
+    assert rocket == ["single Rocket K=1, 28", "", "single Rocket K=784"]
+    choose(opened, "y axis", AXES["cores"])
+    assert opened.page.evaluate(_LINES)["single Rocket"][1:] == ["", ""]
+    choose(opened, "y axis", AXES["latency"])
+    entry = opened.page.locator(".bk-item", has_text="published: T4")
+    assert opened.page.evaluate(_LINES).keys() == {"single Rocket", "T4", "L4", "V100"}
+    entry.click()
+    until(lambda: opened.page.evaluate(_LINES).keys() == {"single Rocket", "L4", "V100"})
+    entry.click()
+    until(lambda: len(opened.page.evaluate(_LINES)) == 4)
+    assert complaints(opened) == []
+
+
+def test_a_narrow_window(opened):
+    """The table scrolls inside its own box, and no chip's name is broken."""
+    page = opened.page
+    before = page.viewport_size
+    page.set_viewport_size({"width": 800, "height": 900})
+    page.evaluate("document.querySelector('details').open = true")
+    try:
+        assert page.evaluate("document.documentElement.scrollWidth") <= 800
+        wide, inside = page.evaluate(
+            "(() => { const box = document.querySelector('#table .wide');"
+            " return [box.scrollWidth, box.clientWidth]; })()"
+        )
+        assert inside <= 760 < wide
+        heights = page.evaluate(
+            "[...document.querySelectorAll('#table tbody th')].map("
+            "one => one.getBoundingClientRect().height)"
+        )
+        assert max(heights) < 40
+        broken = page.evaluate(
+            "[...document.querySelectorAll('#table tbody th')].filter(one => {"
+            " const range = document.createRange(); range.selectNodeContents(one);"
+            " return range.getClientRects().length != 1; }).length"
+        )
+        assert broken == 0
+    finally:
+        page.evaluate("document.querySelector('details').open = false")
+        page.set_viewport_size(before)
 
 
 @pytest.mark.parametrize(

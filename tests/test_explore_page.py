@@ -54,9 +54,15 @@ def test_the_page(run, tmp_path):
     assert shown == f"{out}: 8 points, {out.stat().st_size:,} bytes\n"
     assert out.stat().st_size > 1_200_000  # bokeh is inside
     text = text_of(out)
-    assert "LSTM(1, 128) - Linear(128, 10), the published program, T=784, batch 4" in text
+    assert "LSTM(1, 128) - Linear(128, 10), the published program (memory: that of our" in text
+    assert "T=784, batch 4, bfloat16, at 500 MHz. Everything is predicted, for one pass" in text
+    assert "for one pass over a batch at 500 MHz;" in text
+    assert "Bytes are the program's training memory: everything that it keeps, in DRAM" in text
+    assert "FPGA resources are those of the same design on a VCU118, whose own clock" in text
+    assert "chip K seconds of a pass bytes of training memory LUT FF BRAM DSP" in text
+    assert "They are of the published program" not in text
     assert "Published measurements stand beside the predictions" in text
-    command = f"fptt explore --workload published --cores 1,10 --parts 28,56 --out {out}"
+    command = f"fptt explore --cores 1,10 --workload published --parts 28,56 --out {out}"
     assert f"Made by {command} on 20" in text
     assert "All points; front: of latency, memory and lut" in text
     # a row for each point
@@ -85,6 +91,45 @@ def test_a_page_of_another_network(run, tmp_path):
     assert err.startswith(f"{out}: 2 points, ")
     code, _, err = run(*SMALL, "--minimise", "lut", "--lut", 1, "--out", out)
     assert code == 1 and out.exists()
+
+
+def test_a_page_of_ones_own_program_of_the_published_network(run, tmp_path):
+    """Published points are of another program; the page and its legend say so."""
+    out = tmp_path / "page.html"
+    run("--design", "4x4-1", "--parts", "28", "--out", out)
+    text = out.read_text()
+    assert "They are of the published program, the predictions of this one." in text_of(out)
+    assert '"published program: 8x8-10"' in text and '"published: 8x8-10"' not in text
+    run("--workload", "published", "--design", "4x4-1", "--parts", "28", "--out", out)
+    text = out.read_text()
+    assert '"published: 8x8-10"' in text and '"published program: 8x8-10"' not in text
+
+
+def test_a_table_of_the_front_alone(run, tmp_path):
+    out = tmp_path / "page.html"
+    words = [*SMALL, "--front", "latency", "--mesh", "4x4", "--out", out]
+    run(*words, "--only-front")
+    assert "1 of 12 points" in text_of(out) and "Points of the front; front: of" in text_of(out)
+    assert len(re.findall('<tr><th scope="row">', out.read_text())) == 1
+    run(*words)
+    assert len(re.findall('<tr><th scope="row">', out.read_text())) == 12
+
+
+def test_lines_of_a_system_have_names():
+    """With their K; lines too close for two names share one."""
+    marks = exploring.published_marks(exploring.published_network(), 784, 4)
+    for name, texts in (
+        ("T4", ["T4 K=1, 28", "", "T4 K=784"]),
+        ("single Rocket", ["single Rocket K=1, 28", "", "single Rocket K=784"]),
+    ):
+        own = [mark for mark in marks if mark.name == name]
+        found = explorer_plots._labels(own, "lut", "latency")
+        assert found["latency label"] == found["across_label"] == texts
+        assert found["up_label"] == ["", "", ""]
+        assert set(map(len, found.values())) == {3}
+    # each K has another memory, and one line is all of the number of cores
+    assert found["cores label"] == ["single Rocket K=1, 28, 784", "", ""]
+    assert found["memory label"][0] == "single Rocket K=1"
 
 
 def test_what_stands_in_the_way(run, tmp_path, monkeypatch):

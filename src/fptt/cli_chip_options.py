@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,23 +17,14 @@ from fptt.errors import InputError
 if TYPE_CHECKING:
     from fptt.soc.questions import Limit
 
-ExploreModel = Annotated[
-    Path | None,
-    typer.Argument(
-        help="Take the network from a model that `fptt train --out` wrote.  [default: the one that "
-        "the options describe]"
-    ),
-]
-WorkloadName = Annotated[
-    str,
-    typer.Option(
-        "--workload", help="program: ours, of your network; or published: the hand-written one."
-    ),
-]
+# -- the chip -------------------------------------------------------------------------------------
+
 ChipName = Annotated[
     str,
     typer.Option(
-        "--chip", help="published, rocket, gemmini-bf16, gemmini-fp32, or your own .toml file."
+        "--chip",
+        help="published, rocket, gemmini-bf16, gemmini-fp32, your own .toml file, or several of "
+        "these: published,gemmini-fp32.",
     ),
 ]
 Mesh = Annotated[
@@ -39,20 +33,44 @@ Mesh = Annotated[
 ]
 Cores = Annotated[
     str | None,
-    typer.Option("--cores", help="Cores.  [default: 1,2,4,6,8,10; of other --chip its own]"),
+    typer.Option(
+        "--cores",
+        help="Cores, such as 4,10 or 1-10.  [default: 1,2,4,6,8,10; of other --chip its own]",
+    ),
 ]
 Design = Annotated[
     str | None, typer.Option("--design", help="Arrays with their cores, such as 4x4-6,8x8-10.")
 ]
-ExploreParts = Annotated[
-    str | None,
-    typer.Option(
-        "--parts", help="K.  [default: 1,2,7,14,28,56,112,392,784, as far as T allows; 1 for bptt]"
-    ),
-]
 ChipClock = Annotated[
     str | None, typer.Option("--clock", help="Such as 1GHz.  [default: the chip's]")
 ]
+
+# -- the network ----------------------------------------------------------------------------------
+
+ExploreModel = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Take the network, T, loss and K from a model that `fptt train --out` wrote.  "
+        "[default: what the options describe]"
+    ),
+]
+WorkloadName = Annotated[
+    str,
+    typer.Option(
+        "--workload", help="program: ours, of your network; or published: the hand-written one."
+    ),
+]
+ExploreParts = Annotated[
+    str | None,
+    typer.Option(
+        "--parts",
+        help="K.  [default: 1,2,7,14,28,56,112,392,784, as far as T allows, and that of MODEL; 1 "
+        "for bptt]",
+    ),
+]
+
+# -- the question ---------------------------------------------------------------------------------
+
 Minimise = Annotated[
     str | None,
     typer.Option(help="Ask for the point with the least latency, memory, lut, ff, bram or dsp."),
@@ -66,11 +84,23 @@ MostLatency = Annotated[
 MostMemory = Annotated[
     str | None, typer.Option("--memory", help="Limit of a question, such as 512KiB.")
 ]
-MostLut = Annotated[int | None, typer.Option("--lut", min=1, help="Limit of a question.")]
-MostFf = Annotated[int | None, typer.Option("--ff", min=1, help="Limit of a question.")]
-MostBram = Annotated[int | None, typer.Option("--bram", min=1, help="Limit of a question.")]
-MostDsp = Annotated[int | None, typer.Option("--dsp", min=1, help="Limit of a question.")]
+MostLut = Annotated[
+    str | None, typer.Option("--lut", help="Limit of a question, such as 200000 or 200k.")
+]
+MostFf = Annotated[str | None, typer.Option("--ff", help="Limit of a question, as --lut.")]
+MostBram = Annotated[str | None, typer.Option("--bram", help="Limit of a question, as --lut.")]
+MostDsp = Annotated[str | None, typer.Option("--dsp", help="Limit of a question, as --lut.")]
+
+# -- what is written ------------------------------------------------------------------------------
+
 Front = Annotated[str, typer.Option("--front", help="What the Pareto front weighs against what.")]
+OnlyFront = Annotated[
+    bool, typer.Option("--only-front", help="Rows of the Pareto front only; plots keep all points.")
+]
+ExploreOut = Annotated[
+    Path | None,
+    typer.Option("--out", help="Write an interactive page here; with --emit the folder."),
+]
 Emit = Annotated[
     tuple[str, str] | None,
     typer.Option(
@@ -79,13 +109,14 @@ Emit = Annotated[
         help="Write a design point into the folder --out, such as chipyard 8x8-10.",
     ),
 ]
-ExploreOut = Annotated[
-    Path | None,
-    typer.Option("--out", help="Write an interactive page here; with --emit the folder."),
-]
+
+# -- the cycle model ------------------------------------------------------------------------------
 
 Validate = Annotated[
     bool, typer.Option("--validate", help="Predicted beside measured; nothing else.")
+]
+Measurements = Annotated[
+    Path | None, typer.Option(help="With --validate: these instead of the published ones.")
 ]
 Calibrate = Annotated[
     Path | None,
@@ -93,9 +124,6 @@ Calibrate = Annotated[
         help="Fit the model to these measurements: CSV with K,mesh,cores,function,cycles; --out "
         "takes the constants."
     ),
-]
-Measurements = Annotated[
-    Path | None, typer.Option(help="With --validate: these instead of the published ones.")
 ]
 ConstantsFile = Annotated[
     Path | None, typer.Option(help="Constants of the model that --calibrate has written.")
@@ -105,10 +133,63 @@ WhatIf = Annotated[
 ]
 
 _LIMITS = ("latency", "memory", "lut", "ff", "bram", "dsp")
+#: pieces that a suffix stands for
+_PIECES = {"": 1, "k": 10**3, "m": 10**6}
+#: a range of cores holds no more
+_MOST_CORES = 1000
 
 
-def several_parts(text: str | None, rule: str, steps: int) -> list[int]:
-    """The values of K. Those of the published grid that T does not allow are left out."""
+def core_list(text: str, option: str = "--cores") -> list[int]:
+    """Reads "1,4,10", "1-10" or both: "1,4-6".
+
+    Raises:
+        InputError: something else, or a range without an end.
+
+    Example:
+        >>> core_list("1,4-6,10")
+        [1, 4, 5, 6, 10]
+    """
+    found: list[int] = []
+    for item in text.split(","):
+        match = re.fullmatch(r"\s*(\d{1,9})(?:\s*-\s*(\d{1,9}))?\s*", item, re.ASCII)
+        first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+        if not 1 <= first <= last < first + _MOST_CORES:
+            raise InputError(
+                f"{option} is {text!r}; give whole numbers from 1, such as 10, 1,4,10 or 1-10 (a "
+                f"range of at most {_MOST_CORES:,})"
+            )
+        found += range(first, last + 1)
+    return list(dict.fromkeys(found))
+
+
+def pieces(text: str, option: str) -> int:
+    """Reads "200000", "200k" or "1.2M"; k is 1,000 here, as these are no bytes.
+
+    Raises:
+        InputError: something else, or nothing at all.
+
+    Example:
+        >>> pieces("200k", "--lut"), pieces("1.2M", "--ff"), pieces("150000", "--lut")
+        (200000, 1200000, 150000)
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kKmM]?)\s*", text, re.ASCII)
+    value = Decimal(match[1]) * _PIECES[match[2].lower()] if match else Decimal()
+    if value < 1 or value != int(value):
+        raise InputError(
+            f"{option} is {text!r}; give a whole number from 1, such as 200000, 200k or 1.2M"
+        )
+    return int(value)
+
+
+def several_parts(text: str | None, rule: str, steps: int, trained: int | None = None) -> list[int]:
+    """The values of K. Those of the published grid that T does not allow are left out.
+
+    Args:
+        text: what --parts was given.
+        rule: the rule's name.
+        steps: T.
+        trained: K of the training of a model, which joins the grid.
+    """
     from fptt import exploring
 
     if text is not None:
@@ -119,6 +200,8 @@ def several_parts(text: str | None, rule: str, steps: int) -> list[int]:
     if len(found) < len(exploring.PARTS):
         left = ", ".join(str(k) for k in exploring.PARTS if k > steps)
         notes.print(f"left out, as T is {steps}: K={left}", soft_wrap=True)
+    if trained is not None and 1 <= trained <= steps:
+        found = sorted({*found, trained})
     return found
 
 
@@ -137,9 +220,18 @@ def figures(text: str, option: str, *, several: bool = True) -> list[str]:
 
 
 def limits(
-    context: typer.Context, texts: dict[str, str | None], pieces: tuple[int | None, ...]
+    context: typer.Context,
+    latency: str | None,
+    memory: str | None,
+    sizes: Mapping[str, str | None],
 ) -> list[Limit]:
-    """The limits of a question."""
+    """The limits of a question.
+
+    Args:
+        context: of the command.
+        latency, memory: what these options were given.
+        sizes: what "lut", "ff", ... were given.
+    """
     from fptt.deploy.budget import read_bytes, read_seconds
     from fptt.soc.questions import Limit
 
@@ -153,11 +245,11 @@ def limits(
                 "--minimise lut, or with --best-parts"
             )
     found = []
-    if texts["latency"] is not None:
-        found.append(Limit("latency", read_seconds(texts["latency"], "--latency")))
-    if texts["memory"] is not None:
-        found.append(Limit("memory", read_bytes(texts["memory"], "--memory")))
-    for name, most in zip(_LIMITS[2:], pieces, strict=True):
-        if most is not None:
-            found.append(Limit(name, most))
+    if latency is not None:
+        found.append(Limit("latency", read_seconds(latency, "--latency")))
+    if memory is not None:
+        found.append(Limit("memory", read_bytes(memory, "--memory")))
+    found += [
+        Limit(name, pieces(text, f"--{name}")) for name, text in sizes.items() if text is not None
+    ]
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from fptt.errors import InputError
@@ -82,42 +82,122 @@ def chips(
     """The chips of a grid.
 
     Args:
-        name: the chip that gives everything but array and cores; see `fptt.soc.chip.load_chip`.
+        name: the chip that gives everything but array and cores, see `fptt.soc.chip.load_chip`; or
+            several, "published,gemmini-fp32".
         meshes, cores: of the grid. By default the published system comes in its twelve points, any
             other chip as it is.
         designs: instead, single points: array and cores.
         clock_hz: by default the chip's own.
+
+    Raises:
+        InputError: no such chip, one that cannot be, or two that would be called the same.
 
     Example:
         >>> [chip.design for chip in chips("published", cores=[1, 10])]
         ['4x4-1', '4x4-10', '8x8-1', '8x8-10']
         >>> [chip.design for chip in chips("8x8-10")]
         ['8x8-10']
+        >>> [chip.name for chip in chips("rocket,gemmini-fp32")]
+        ['rocket', 'gemmini-fp32']
     """
-    base = load_chip(name)
-    if clock_hz is not None:
-        base = base.with_(clock_hz=clock_hz)
-    if designs is None:
-        whole = name == "published"
-        meshes = meshes or (PUBLISHED_MESHES if whole else [base.mesh])
-        cores = cores or (PUBLISHED_CORES if whole else [base.cores])
-        designs = [(mesh, n) for mesh in meshes for n in cores]
-    return [base.with_(mesh=mesh, cores=n) for mesh, n in dict.fromkeys(designs)]
+    found: dict[tuple[str, str], Chip] = {}
+    for one in dict.fromkeys(name.split(",")):
+        base = load_chip(one)
+        if clock_hz is not None:
+            base = base.with_(clock_hz=clock_hz)
+        points = designs
+        if points is None:
+            whole = one == "published"
+            points = [
+                (mesh, n)
+                for mesh in meshes or (PUBLISHED_MESHES if whole else [base.mesh])
+                for n in cores or (PUBLISHED_CORES if whole else [base.cores])
+            ]
+        for mesh, n in dict.fromkeys(points):
+            chip = base.with_(mesh=mesh, cores=n)
+            if found.setdefault((chip.name, chip.design), chip) != chip:
+                raise InputError(
+                    f"--chip is {name!r}; two different chips in it are called {chip.name!r}; give "
+                    "each file a name of its own"
+                )
+    return list(found.values())
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What chips are compared on.
+    """What chips of a number type are compared on.
 
     Attributes:
-        subject: in a line.
+        what: is trained, and how.
+        dtype: the number type.
         trainings: for each K.
         marks: what others have measured of the same training.
+        ours: whether it is a program of ours, and not the published one.
+    """
+
+    what: str
+    dtype: str
+    trainings: Sequence[Training]
+    marks: Sequence[Mark]
+    ours: bool = True
+
+    @property
+    def subject(self) -> str:
+        """In a line."""
+        return f"{self.what}, {self.dtype}"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What several chips are compared on.
+
+    Attributes:
+        subject: in a line, with number types and clocks.
+        trainings: for each number type of the chips, such as "bf16", and each K.
+        marks, ours: as in `Trained`.
     """
 
     subject: str
-    trainings: Sequence[Training]
+    trainings: Mapping[str, Sequence[Training]]
     marks: Sequence[Mark]
+    ours: bool
+
+
+def compared(several: Sequence[Chip], trained: Callable[[str], Trained]) -> Compared:
+    """The same training on every chip, in each chip's number type.
+
+    Args:
+        several: the chips; at least one.
+        trained: number type -> what is trained.
+
+    Example:
+        >>> found = compared(chips("published,gemmini-fp32", cores=[1]),
+        ...                  lambda dtype: published_program([28], dtype))
+        >>> found.subject.split(", batch 4, ")[1]
+        'bfloat16 (published) and float32 (gemmini-fp32), at 500 MHz'
+        >>> {name: one[0].memory_bytes for name, one in found.trainings.items()}
+        {'bf16': 583632, 'fp32': 1167200}
+    """
+    found = {one: trained(_DTYPES[one]) for one in dict.fromkeys(c.data_type for c in several)}
+    first = next(iter(found.values()))
+    types = _by_chip({chip.name: dtype(chip) for chip in several})
+    clocks = _by_chip({chip.name: f"{chip.clock_hz / 1e6:,g} MHz" for chip in several})
+    return Compared(
+        f"{first.what}, {types}, at {clocks}",
+        {name: one.trainings for name, one in found.items()},
+        first.marks,
+        first.ours,
+    )
+
+
+def _by_chip(values: Mapping[str, str]) -> str:
+    """A value, or where chips differ those of each."""
+    different: dict[str, list[str]] = {}
+    for chip, value in values.items():
+        different.setdefault(value, []).append(chip)
+    if len(different) == 1:
+        return next(iter(different))
+    return " and ".join(f"{value} ({', '.join(own)})" for value, own in different.items())
 
 
 def programs(
@@ -132,8 +212,9 @@ def programs(
     Example:
         >>> net = Network([LSTM(1, 8), Linear(8, 10)])
         >>> found = programs(net, lambda k: FPTT(parts=k), [4], steps=28, batch=2)
-        >>> found.subject
-        'LSTM(1, 8) - Linear(8, 10), FPTT, T=28, batch 2, float32'
+        >>> print(found.subject.replace(", SGD", ",\\nSGD"))  # doctest: +ELLIPSIS
+        LSTM(1, 8) - Linear(8, 10), FPTT(state='reset', source='bptt', ..., regularise=True, ...),
+        SGD(lr=0.01, momentum=0.0), loss last, T=28, batch 2, float32
         >>> program = build(net, FPTT(parts=4), steps=28, batch=2)
         >>> found.trainings[0].memory_bytes == program.memory().total_bytes
         True
@@ -141,11 +222,30 @@ def programs(
     built = [build(net, rule(k), optimizer, **options) for k in parts]
     first = built[0]
     return Trained(
-        f"{first.net}, {type(first.rule).__name__}, T={first.steps}, batch {first.batch}, "
-        f"{first.dtype}",
+        f"{first.net}, {_settings(first)}, T={first.steps}, batch {first.batch}",
+        first.dtype,
         [Training(one.rule.parts, of_program(one), one.memory().total_bytes) for one in built],
         published_marks(first.net, first.steps, first.batch),
     )
+
+
+def _settings(program: Program) -> str:
+    """How a program trains: all that tells two settings apart but K."""
+    rule = program.rule
+    options = ", ".join(
+        f"{f.name}={getattr(rule, f.name)!r}" for f in fields(rule) if f.name != "parts"
+    )
+    found = [f"{type(rule).__name__}({options})", f"{program.optimizer}"]
+    found.append(f"loss {program.schedule.name}")
+    if program.criterion != "cross_entropy":
+        found.append(program.criterion)
+    if program.clip is not None:
+        found.append(f"clip {program.clip:g}")
+    if tuple(program.train) != ("*",):
+        found.append(f"trains {' '.join(program.train)}")
+    if program.recompute:
+        found.append("recompute")
+    return ", ".join(found)
 
 
 def published_program(parts: Iterable[int], number_type: str) -> Trained:
@@ -167,10 +267,12 @@ def published_program(parts: Iterable[int], number_type: str) -> Trained:
         size = our_program(k, number_type).memory().total_bytes
         trainings.append(Training(k, published(k), size, _published_bytes(k, number_type)))
     return Trained(
-        f"{net}, the published program, T={STEPS}, batch {BATCH}, {number_type}; memory is that of "
-        "our program of the same network",
+        f"{net}, the published program (memory: that of our program of the same network), "
+        f"T={STEPS}, batch {BATCH}",
+        number_type,
         trainings,
         published_marks(net, STEPS, BATCH),
+        ours=False,
     )
 
 

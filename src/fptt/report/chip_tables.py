@@ -10,7 +10,7 @@ from rich.table import Table
 from fptt.report.tables import plain_table
 from fptt.report.wording import count, listed
 from fptt.soc.explore import FIGURES, RESOURCES, on_front
-from fptt.soc.questions import shown
+from fptt.soc.questions import shown, ties
 
 if TYPE_CHECKING:
     from fptt.soc.explore import Point
@@ -34,11 +34,40 @@ def seconds(point: Point) -> str:
     return f"{value:.{decimals}f} ± {value * point.uncertainty:.{decimals}f}"
 
 
-def points(found: Sequence[Point], figures: Sequence[str]) -> Iterator[Table | str]:
-    """A row for each design point and K."""
+#: what a table's columns are
+BYTES = "the program's training memory: everything that it keeps, in DRAM behind the caches"
+FPGA = (
+    "FPGA resources are those of the same design on a VCU118, whose own clock is lower (FireSim "
+    "simulated the design there)"
+)
+
+
+def clocks(found: Sequence[Point]) -> str:
+    """The clock of all points; several in increasing order.
+
+    Example:
+        >>> from fptt.soc.explore import Point
+        >>> clocks([Point("4x4", 1, 28, {"total": 1e9}, 5e8, 0.02, 0, None, 1, 1, 1, 1)])
+        '500 MHz'
+    """
+    return listed([f"{hertz / 1e6:,g} MHz" for hertz in sorted({one.clock_hz for one in found})])
+
+
+def points(
+    found: Sequence[Point], figures: Sequence[str], *, only_front: bool = False
+) -> Iterator[Table | str]:
+    """A row for each design point and K.
+
+    Args:
+        found: the points.
+        figures: what the front weighs.
+        only_front: shows no others.
+    """
+    on = on_front(found, figures)
+    shown_points = [one for one, best in zip(found, on, strict=True) if best or not only_front]
     published = any(point.published_memory_bytes for point in found)
     table = plain_table(
-        "Predicted for one pass over a batch",
+        f"Predicted for one pass over a batch at {clocks(found)}",
         "chip",
         "K",
         "seconds",
@@ -48,7 +77,9 @@ def points(found: Sequence[Point], figures: Sequence[str]) -> Iterator[Table | s
         "most of the time",
         "front",
     )
-    for point, best in zip(found, on_front(found, figures), strict=True):
+    for point, best in zip(found, on, strict=True):
+        if only_front and not best:
+            continue
         name, share = point.dominant
         theirs = point.published_memory_bytes
         mark = "~" if point.extrapolated else ""
@@ -64,11 +95,17 @@ def points(found: Sequence[Point], figures: Sequence[str]) -> Iterator[Table | s
         )
     yield table
     yield (
-        f"*: on the Pareto front of {listed(list(figures))}. ±: one standard deviation of the "
-        "prediction."
+        f"*: on the Pareto front of {listed(list(figures))}, as {sum(on)} of "
+        f"{count(len(found), 'point')} are. ±: one standard deviation of the prediction."
     )
-    for text, several in _notes(found).items():
+    for text, several in _notes(shown_points).items():
         yield f"{listed(several)}: {text}"
+    yield f"seconds: at {clocks(found)}; bytes: {BYTES}. {FPGA}."
+    yield (
+        "which one to take: --minimise lut --latency 1s asks for the smallest that is fast enough, "
+        "--best-parts for the K of each chip"
+        + ("" if only_front else "; --only-front leaves the others out")
+    )
 
 
 def _notes(found: Sequence[Point]) -> dict[str, list[str]]:
@@ -97,8 +134,8 @@ def answers(found: Mapping[str, Answer] | Mapping[None, Answer]) -> Iterator[Tab
         doubtful = [str(name) for name, answer in found.items() if answer.doubts]
         if doubtful:
             yield (
-                f"within the model's uncertainty: {listed(doubtful)}; --design with one of them "
-                "says what hangs on it"
+                f"within the model's uncertainty: {listed(doubtful)}; one of them alone (--chip, "
+                "--design) says what hangs on it"
             )
 
 
@@ -119,6 +156,12 @@ def _long(answer: Answer) -> Iterator[str]:
     )
     yield f"least {answer.minimise}{asked}: {answer.chosen}"
     yield f"  {_described(answer.chosen)}"
+    if answer.equal:
+        others = f"{answer.equal} others have" if answer.equal > 1 else "one other has"
+        yield (
+            f"  {others} the same {answer.minimise}; among equal ones the least "
+            f"{', then '.join(ties(answer.minimise))} decides"
+        )
     if answer.runner_up is not None:
         yield f"next: {answer.runner_up}"
         yield f"  {_described(answer.runner_up)}"
@@ -135,7 +178,11 @@ def _long(answer: Answer) -> Iterator[str]:
     for doubt in answer.doubts:
         yield f"uncertain: {_doubt(doubt)}"
     if not answer.doubts:
-        yield "no answer hangs on less than one standard deviation of the prediction"
+        yield (
+            "nothing here hangs on less than one standard deviation of the prediction, which "
+            "about one prediction in three exceeds"
+        )
+    yield f"bytes: {BYTES}. {FPGA}."
 
 
 def _described(point: Point) -> str:
@@ -152,6 +199,6 @@ def _doubt(doubt: Doubt) -> str:
         f"of {own}",
         "missed": f"{doubt.point} would be better and misses the latency by {margin}, less than "
         f"the model's uncertainty of {own}",
-        "order": f"{doubt.point} is slower by {margin}, within the {own} by which predictions with "
-        "independent errors differ",
+        "order": f"{doubt.point} is slower by {margin}, less than the {own} that is one standard "
+        "deviation of the difference",
     }[doubt.kind]

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fptt.report import page as pages
-from fptt.report.chip_tables import seconds
-from fptt.report.wording import listed
+from fptt.report.chip_tables import BYTES, FPGA, clocks, seconds
+from fptt.report.wording import count, listed
 from fptt.soc.explore import FIGURES, RESOURCES, Point, on_front
 from fptt.storage.files import write_atomically
 
@@ -20,6 +20,9 @@ _MARK = '<meta name="generator" content="fptt explore">'
 
 _STYLE = """
 .chosen { display: flex; flex-wrap: wrap; gap: 8px 20px; margin: 8px 0; }
+#table th { white-space: nowrap; }
+#table thead th:not(:first-child) { white-space: normal; min-width: 4.5em; }
+#table td.said { text-align: left; min-width: 22em; }
 """
 
 
@@ -37,6 +40,8 @@ def write_page(
     marks: Sequence[Mark],
     command: str,
     date: str,
+    ours: bool = False,
+    only_front: bool = False,
 ) -> int:
     """Writes the page.
 
@@ -48,6 +53,8 @@ def write_page(
         marks: published measurements of the same training; none where there are none.
         command: the command that makes the page, which it names.
         date: when it was made.
+        ours: it is a program of the user's that is trained, and not the published one.
+        only_front: the table leaves out the points that are not on the front; the plots do not.
 
     Returns:
         Its size in bytes.
@@ -61,14 +68,16 @@ def write_page(
     from fptt.report.explorer_plots import scatter
 
     check_out(out)
-    roots = scatter(points, marks) | bars(points)
+    roots = scatter(points, marks, ours=ours) | bars(points)
     script, divs = pages.embedded(roots)
     beside = (
         "Published measurements stand beside the predictions where the figure of an axis was "
         "published, dotted lines where only one was; their memory is that of their own program."
+        + (" They are of the published program, the predictions of this one." if ours else "")
         if marks
         else "No measurements of this training are published, so none stand beside it."
     )
+    table, shown = _table(points, figures, only_front)
     text = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -82,8 +91,8 @@ def write_page(
 </head>
 <body>
 <header><h1>Chips that train by FPTT</h1>
-<p>{escape(subject)}. Everything is predicted, for one pass over a batch; ± is one standard
-deviation of the prediction. {beside}</p>
+<p>{escape(subject)}. Everything is predicted, for one pass over a batch at {clocks(points)}; ± is
+one standard deviation of the prediction. Bytes are {escape(BYTES)}. {escape(FPGA)}. {beside}</p>
 </header>
 <main>
 <section id="points"><h2>Any figure against any other</h2>
@@ -100,7 +109,7 @@ points.</p>
 <figcaption>Time by function class</figcaption>{divs["bars"]}</figure>
 </section>
 <section id="table"><h2>All numbers</h2>
-<details><summary>{len(points):,} points</summary>{_table(points, figures)}</details>
+<details><summary>{shown}</summary>{table}</details>
 </section>
 </main>
 <footer><p>Made by <code>{escape(command)}</code> on {escape(date)}.</p></footer>
@@ -112,11 +121,14 @@ points.</p>
     return len(text)
 
 
-def _table(points: Sequence[Point], figures: Sequence[str]) -> str:
-    heads = ["chip", "K", "seconds", "bytes", *(FIGURES[name] for name in RESOURCES)]
-    heads += ["most of the time", "front", "notes"]
+def _table(points: Sequence[Point], figures: Sequence[str], only_front: bool) -> tuple[str, str]:
+    """The table, and what it holds in words."""
+    heads = ["chip", "K", "seconds of a pass", "bytes of training memory"]
+    heads += [*(FIGURES[name] for name in RESOURCES), "most of the time", "front", "notes"]
     rows = []
     for point, best in zip(points, on_front(points, figures), strict=True):
+        if only_front and not best:
+            continue
         name, share = point.dominant
         cells = [
             f"{point.parts:,}",
@@ -125,16 +137,19 @@ def _table(points: Sequence[Point], figures: Sequence[str]) -> str:
             *(f"{getattr(point, resource):,}" for resource in RESOURCES),
             f"{name} {share:.0%}",
             "yes" if best else "",
-            "; ".join(text for text in (point.extrapolated, point.too_large) if text),
         ]
+        note = "; ".join(text for text in (point.extrapolated, point.too_large) if text)
         rows.append(
             f'<tr><th scope="row">{escape(point.design)}</th>'
             + "".join(f'<td class="n">{escape(cell)}</td>' for cell in cells)
-            + "</tr>"
+            + f'<td class="n said">{escape(note)}</td></tr>'
         )
-    return (
-        '<div class="wide"><table><caption>All points; front: of '
+    which = "Points of the front" if only_front else "All points"
+    text = (
+        f'<div class="wide"><table><caption>{which}; front: of '
         f"{listed(list(figures))}</caption><thead><tr>"
         + "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
         + f"</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
+    whole = count(len(points), "point")
+    return text, f"{len(rows):,} of {whole}" if only_front else whole

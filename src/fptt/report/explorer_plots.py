@@ -18,6 +18,7 @@ from bokeh.models import (
     HoverTool,
     IndexFilter,
 )
+from bokeh.models.annotations.labels import LabelSet
 from bokeh.models.annotations.legends import Legend, LegendItem
 from bokeh.models.widgets import Select
 from bokeh.plotting import figure
@@ -46,6 +47,9 @@ AXES = {
 COLOURINGS = {"parts": "K", "cores": "cores", "mesh": "array"}
 _MARKS = {"rocket": "square_x", "chip": "diamond", "gpu": "triangle"}
 _HEIGHT = 560
+#: pixels between the labels of lines, and the ratio of values that are far enough apart for two
+_LABEL_WIDTH = 140
+_NEAR = 1.12
 
 
 def base_plot(**options: Any) -> Any:
@@ -80,9 +84,20 @@ def add_legend(plot: Any, items: list[LegendItem]) -> None:
 
 
 def scatter(
-    points: Sequence[Point], marks: Sequence[Mark], x: str = "lut", y: str = "latency"
+    points: Sequence[Point],
+    marks: Sequence[Mark],
+    x: str = "lut",
+    y: str = "latency",
+    *,
+    ours: bool = False,
 ) -> dict[str, Any]:
     """The plot of all points, and the selectors of its axes and colours.
+
+    Args:
+        points: predicted.
+        marks: published measurements.
+        x, y: the axes at first.
+        ours: the points are of another program than the measurements, which the legend says.
 
     Returns:
         Roots of the page: "scatter", "x", "y", "colour".
@@ -107,10 +122,12 @@ def scatter(
     items = [item for several in groups.values() for item in several]
     hovered: list[Any] = [one for item in items for one in item.renderers]
     items.append(LegendItem(label={"value": "Pareto front"}, renderers=drawn))
-    published = _published(plot, marks, marked)
+    published, lines = _published(plot, marks, marked, x, y, ours)
     plot.add_tools(
+        # on the two sides of a place where both are
         HoverTool(
             renderers=hovered,
+            attachment="right",
             tooltips=[
                 ("chip", "@design"),
                 ("K", "@parts"),
@@ -123,8 +140,9 @@ def scatter(
         ),
         HoverTool(
             renderers=[one for item in published for one in item.renderers],
+            attachment="left",
             tooltips=[
-                ("published", "@name"),
+                ("published program" if ours else "published", "@name"),
                 ("K", "@parts"),
                 ("seconds", "@latency{0.00}"),
             ],
@@ -152,7 +170,7 @@ def scatter(
             "x": xs,
             "y": ys,
             "points": source,
-            "marks": marked,
+            "marks": [marked, *lines],
             "front": front,
             "front_line": front_line,
             "x_axis": plot.xaxis[0],
@@ -192,9 +210,15 @@ def _front(points: Sequence[Point], x: str, y: str) -> tuple[dict[str, Any], dic
     )
 
 
-def _published(plot: Any, marks: Sequence[Mark], source: ColumnDataSource) -> list[LegendItem]:
-    """Every published system: its points, and lines where it has a figure for one axis only."""
-    items = []
+def _published(
+    plot: Any, marks: Sequence[Mark], source: ColumnDataSource, x: str, y: str, ours: bool
+) -> tuple[list[LegendItem], list[ColumnDataSource]]:
+    """Every published system: its points, and lines where it has a figure for one axis only.
+
+    Returns:
+        The legend's items, and the data of the lines' labels.
+    """
+    items, labels, called = [], [], "published program" if ours else "published"
     names = dict.fromkeys(mark.name for mark in marks)
     for order, name in enumerate(names):
         rows = [i for i, mark in enumerate(marks) if mark.name == name]
@@ -215,8 +239,57 @@ def _published(plot: Any, marks: Sequence[Mark], source: ColumnDataSource) -> li
                 plot.hspan(y="across", line_dash="dotted", line_alpha=0.8, **style),
                 plot.vspan(x="up", line_dash="dotted", line_alpha=0.8, **style),
             ]
-        items.append(LegendItem(label={"value": plain(f"published: {name}")}, renderers=drawn))
-    return items
+            own = ColumnDataSource(_labels([marks[i] for i in rows], x, y))
+            labels.append(own)
+            for kind in ("across", "up"):
+                _label(plot, kind, len(labels) - 1, own, style["line_color"], drawn[-1])
+        items.append(LegendItem(label={"value": plain(f"{called}: {name}")}, renderers=drawn))
+    return items, labels
+
+
+def _label(
+    plot: Any, kind: str, order: int, source: ColumnDataSource, colour: Any, line: Any
+) -> None:
+    """Names a system's lines where they begin, each system in a column of its own.
+
+    They are hidden with the lines.
+    """
+    away = 6 + _LABEL_WIDTH * order
+    place: dict[str, Any] = {"x": away, "x_units": "screen", "y": "across"}
+    if kind == "up":
+        place = {"x": "up", "y": away, "y_units": "screen", "angle": math.pi / 2}
+    label = LabelSet(
+        **place,
+        text=f"{kind}_label",
+        source=source,
+        text_color=colour,
+        text_font_size="11px",
+        text_baseline="bottom",
+    )
+    plot.add_layout(label)
+    line.js_link("visible", label, "visible")
+
+
+def _labels(marks: Sequence[Mark], x: str, y: str) -> dict[str, list[Any]]:
+    """A system's marks, with what is written at a line at each of their figures.
+
+    Lines that lie too close for a label each have one with all their K.
+    """
+    found = _mark_columns(marks, x, y)
+    for axis in AXES:
+        texts = [""] * len(marks)
+        rows = sorted(
+            (i for i in range(len(marks)) if not math.isnan(found[axis][i])),
+            key=lambda i: found[axis][i],
+        )
+        while rows:
+            near = [i for i in rows if found[axis][i] <= found[axis][rows[0]] * _NEAR]
+            parts = ", ".join(f"{marks[i].parts}" for i in sorted(near))
+            texts[near[0]] = plain(f"{marks[near[0]].name} K={parts}")
+            rows = rows[len(near) :]
+        found[f"{axis} label"] = texts
+    found["across_label"], found["up_label"] = found[f"{y} label"], found[f"{x} label"]
+    return found
 
 
 def _groups(

@@ -3,16 +3,21 @@
 #: the axes were chosen: moves the points, and draws their front
 MOVE = """
 const [a, b] = [x.value, y.value];
-for (const source of [points, marks]) {
+for (const source of [points, ...marks]) {
   source.data.x = Array.from(source.data[a]);
   source.data.y = Array.from(source.data[b]);
 }
 // of what has one figure only: a line at it
 const one = (values, others) => values.map((v, i) => Number.isNaN(others[i]) ? v : NaN);
-marks.data.across = one(marks.data.y, marks.data.x);
-marks.data.up = one(marks.data.x, marks.data.y);
-points.change.emit();
-marks.change.emit();
+for (const {data} of marks) {
+  data.across = one(data.y, data.x);
+  data.up = one(data.x, data.y);
+  if ("across_label" in data) {
+    data.across_label = data[`${b} label`];
+    data.up_label = data[`${a} label`];
+  }
+}
+for (const source of [points, ...marks]) source.change.emit();
 for (const [axis, grid, name] of [[x_axis, x_grid, a], [y_axis, y_grid, b]]) {
   axis.axis_label = labels[name];
   axis.ticker = grid.ticker = tickers[name] ?? tickers.other;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,6 +63,8 @@ class Point:
         lut, ff, bram, dsp: of the whole system on an FPGA, predicted.
         extrapolated: why no published row backs these; None where one does.
         too_large: why the system does not fit on the FPGA of the published one; None where it does.
+        chip: the name of the chip whose array and cores these are.
+        named: whether `design` begins with that name: where several chips are compared.
     """
 
     mesh: str
@@ -78,11 +81,13 @@ class Point:
     dsp: int
     extrapolated: str | None = None
     too_large: str | None = None
+    chip: str = "published"
+    named: bool = False
 
     @property
     def design(self) -> str:
-        """The chip's name among the design points, such as "8x8-10"."""
-        return f"{self.mesh}-{self.cores}"
+        """The name among the design points: "8x8-10", of several chips "gemmini-fp32 8x8-10"."""
+        return (f"{self.chip} " if self.named else "") + f"{self.mesh}-{self.cores}"
 
     @property
     def latency_s(self) -> float:
@@ -114,9 +119,11 @@ class Point:
         name, share = self.dominant
         return {
             "design": self.design,
+            "chip": self.chip,
             "mesh": self.mesh,
             "cores": self.cores,
             "parts": self.parts,
+            "clock_hz": self.clock_hz,
             "latency_s": self.latency_s,
             "latency_sd_s": self.latency_s * self.uncertainty,
             "memory_bytes": self.memory_bytes,
@@ -129,9 +136,57 @@ class Point:
         }
 
 
+def difference_sd(one: Point, other: Point, spreads: Mapping[str, float]) -> float:
+    """Standard deviation of the difference of two predicted latencies, in seconds.
+
+        variance = sum over classes c ((A_c - B_c) spread_c)^2 + rest
+
+    where A_c and B_c are the seconds of a function class, and a point's rest r is what its own
+    uncertainty has beyond its classes: r^2 = (uncertainty * total)^2 - sum (A_c spread_c)^2.
+
+    Assumed: a class is wrong by the same factor at both points, and classes err independently of
+    each other. The rest is what numbers of cores, arrays and loops that nobody measured add: on the
+    same chip it is the same factor too, (r_A - r_B)^2; of different chips independent,
+    r_A^2 + r_B^2. A class's error does change somewhat with K and the chip, so this is the least
+    that the standard deviation can be.
+
+    Args:
+        one, other: the points.
+        spreads: of `Constants`: the standard deviation of each class, a share of it.
+
+    Example:
+        >>> def point(cores, seconds):
+        ...     return Point("4x4", cores, 28, {"tanh": seconds, "total": seconds}, 1.0, 0.02,
+        ...                  0, None, 1, 1, 1, 1)
+        >>> round(difference_sd(point(1, 3.0), point(1, 2.5), {"tanh": 0.02}), 6)
+        0.01
+        >>> round(difference_sd(point(1, 4.0), point(4, 3.0), {}), 6)
+        0.1
+    """
+    names = {*one.classes, *other.classes}
+    shares = {name: spreads.get(name, 0.0) for name in names}
+
+    def rest(point: Point) -> float:
+        own = point.uncertainty * point.latency_s
+        known = math.hypot(*(value * shares[name] for name, value in _seconds(point).items()))
+        return math.sqrt(max(0.0, own**2 - known**2))
+
+    first, second = _seconds(one), _seconds(other)
+    classes = [
+        (first.get(name, 0.0) - second.get(name, 0.0)) * share for name, share in shares.items()
+    ]
+    same = (one.chip, one.design) == (other.chip, other.design)
+    rests = [rest(one) - rest(other)] if same else [rest(one), rest(other)]
+    return math.hypot(*classes, *rests)
+
+
+def _seconds(point: Point) -> dict[str, float]:
+    return {name: value / point.clock_hz for name, value in point.classes.items()}
+
+
 def explore(
     chips: Iterable[Chip],
-    trainings: Sequence[Training],
+    trainings: Sequence[Training] | Mapping[str, Sequence[Training]],
     constants: Constants | None = None,
     *,
     on_point: Callable[[], None] = lambda: None,
@@ -140,7 +195,7 @@ def explore(
 
     Args:
         chips: the design points.
-        trainings: one for each K.
+        trainings: one for each K; or these for each number type of the chips, such as "bf16".
         constants: of the cycle model; those that come with the package, if None.
         on_point: called after every point.
 
@@ -154,10 +209,12 @@ def explore(
         True
     """
     known = constants or load_constants()
-    points = []
+    chips, points = list(chips), []
+    named = len({chip.name for chip in chips}) > 1
     for chip in chips:
         size = resources(chip)
-        for training in trainings:
+        own = trainings[chip.data_type] if isinstance(trainings, Mapping) else trainings
+        for training in own:
             points.append(
                 Point(
                     mesh=chip.mesh_name,
@@ -174,6 +231,8 @@ def explore(
                     dsp=size.dsp,
                     extrapolated=size.extrapolated,
                     too_large=size.lacks(),
+                    chip=chip.name,
+                    named=named,
                 )
             )
             on_point()
@@ -185,16 +244,26 @@ def on_front(points: Sequence[Point], figures: Sequence[str] = FRONT) -> list[bo
     return front([[point.figure(name) for name in figures] for point in points])
 
 
-def rows(points: Sequence[Point], figures: Sequence[str] = FRONT) -> list[dict[str, Any]]:
-    """Plain data: one row for each point and function class, and one for the total."""
+def rows(
+    points: Sequence[Point], figures: Sequence[str] = FRONT, *, only_front: bool = False
+) -> list[dict[str, Any]]:
+    """Plain data: one row for each point and function class, and one for the total.
+
+    Args:
+        points: of `explore`.
+        figures: what the front weighs.
+        only_front: leaves out the points that are not on the front of all of them.
+    """
     found = []
     for point, best in zip(points, on_front(points, figures), strict=True):
+        if only_front and not best:
+            continue
         plain = point.as_json()
         own = {
             name: plain[name]
             for name in (
-                *("design", "memory_bytes", "published_memory_bytes", *RESOURCES),
-                *("extrapolated", "too_large"),
+                *("chip", "design", "clock_hz", "memory_bytes", "published_memory_bytes"),
+                *(*RESOURCES, "extrapolated", "too_large"),
             )
         }
         found += [

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fptt.soc.explore import FIGURES, RESOURCES, Point
+from fptt.soc.constants import load_constants
+from fptt.soc.explore import FIGURES, RESOURCES, Point, difference_sd
 
 #: how many better points that fail are named
 _NAMED = 3
@@ -44,7 +44,7 @@ class Doubt:
         point: which.
         margin: as a share of the limit, or of the chosen point's latency.
         uncertainty: one standard deviation, as a share of the same; for "order" that of the
-            difference, if the errors of the two points are independent.
+            difference, `difference_sd`.
     """
 
     kind: str
@@ -99,6 +99,7 @@ class Answer:
         points: how many points there were.
         fits: how many keep all limits.
         chosen: the best of these, or None.
+        equal: how many others of these have the same of the figure.
         runner_up: the next one; where the size of the chip is minimised, of another chip.
         failed: for every limit, by its figure, how many points break it.
         better: points that are better and break a limit; those that break it least.
@@ -119,6 +120,7 @@ class Answer:
     nearest: Point | None
     loosened: tuple[Loosened, ...]
     doubts: tuple[Doubt, ...]
+    equal: int = 0
 
     def broken(self, point: Point) -> list[Limit]:
         """The limits that a point breaks, the worst first."""
@@ -172,6 +174,7 @@ class Answer:
             "points": self.points,
             "fits": self.fits,
             "chosen": plain(self.chosen),
+            "equal": self.equal,
             "runner_up": plain(self.runner_up),
             "failed": dict(self.failed),
             "better": [plain(point) for point in self.better],
@@ -205,16 +208,26 @@ def shown(figure: str, value: float) -> str:
     return f"{value:,.0f} {FIGURES[figure]}"
 
 
-def ask(points: Sequence[Point], minimise: str, limits: Iterable[Limit] = ()) -> Answer:
+#: what decides between points that are equal in what is minimised
+_TIES = ("latency", "lut", "memory")
+
+
+def ask(
+    points: Sequence[Point],
+    minimise: str,
+    limits: Iterable[Limit] = (),
+    spreads: Mapping[str, float] | None = None,
+) -> Answer:
     """The point with the least of a figure that keeps all limits.
 
-    Of points that are equal in it, the one with the least latency, then memory, then LUT, then K,
-    then cores.
+    Of points that are equal in it, the one with the least latency, then LUT, then memory, then K,
+    then cores; `Answer.equal` says how many others there are.
 
     Args:
         points: of `explore`; at least one.
         minimise: one of `FIGURES`.
         limits: what must hold; a point exactly at a limit keeps it.
+        spreads: as in `difference_sd`; those of the constants that come with the package, if None.
 
     Example:
         >>> from fptt.soc.explore import Point
@@ -227,9 +240,11 @@ def ask(points: Sequence[Point], minimise: str, limits: Iterable[Limit] = ()) ->
         ('4x4-6 with K=28', '4x4-10 with K=28', {'latency': 2})
     """
     limits = tuple(limits)
+    if spreads is None:
+        spreads = load_constants().spreads
 
     def rank(point: Point) -> tuple[float, ...]:
-        order = (minimise, "latency", "memory", "lut")
+        order = (minimise, *_TIES)
         return (*(point.figure(name) for name in order), point.parts, point.cores)
 
     def keeps(point: Point) -> bool:
@@ -274,12 +289,30 @@ def ask(points: Sequence[Point], minimise: str, limits: Iterable[Limit] = ()) ->
         better=tuple(failing[:_NAMED]) if chosen else (),
         nearest=None if chosen else failing[0],
         loosened=tuple(sorted(ways, key=lambda one: one.excess)),
-        doubts=tuple(_doubts(minimise, limits, chosen, runner_up, failing)),
+        doubts=tuple(_doubts(minimise, limits, chosen, runner_up, failing, spreads)),
+        equal=sum(
+            chosen is not None and point.figure(minimise) == chosen.figure(minimise)
+            for point in fitting[1:]
+        ),
     )
 
 
-def best_parts(points: Sequence[Point], limits: Iterable[Limit] = ()) -> dict[str, Answer]:
-    """For every chip the K with the least latency, within limits.
+def ties(minimise: str) -> list[str]:
+    """What decides between points that are equal in what is minimised, in this order.
+
+    Example:
+        >>> ties("lut")
+        ['latency', 'memory']
+    """
+    return [name for name in _TIES if name != minimise]
+
+
+def best_parts(
+    points: Sequence[Point],
+    limits: Iterable[Limit] = (),
+    spreads: Mapping[str, float] | None = None,
+) -> dict[str, Answer]:
+    """For every chip the K with the least latency, within limits; arguments as in `ask`.
 
     Returns:
         Answers by design, such as "8x8-10".
@@ -288,7 +321,7 @@ def best_parts(points: Sequence[Point], limits: Iterable[Limit] = ()) -> dict[st
     designs: dict[str, list[Point]] = {}
     for point in points:
         designs.setdefault(point.design, []).append(point)
-    return {design: ask(own, "latency", limits) for design, own in designs.items()}
+    return {design: ask(own, "latency", limits, spreads) for design, own in designs.items()}
 
 
 def why_nothing(answers: Sequence[Answer]) -> str:
@@ -304,6 +337,7 @@ def _doubts(
     chosen: Point | None,
     runner_up: Point | None,
     failing: Sequence[Point],
+    spreads: Mapping[str, float],
 ) -> Iterator[Doubt]:
     """What hangs on less than one standard deviation of the predicted latency."""
     for limit in limits:
@@ -323,6 +357,6 @@ def _doubts(
                 yield Doubt("missed", point, margin, own)
     if minimise == "latency" and chosen is not None and runner_up is not None:
         margin = runner_up.latency_s / chosen.latency_s - 1
-        own = math.hypot(chosen.uncertainty, runner_up.uncertainty * (1 + margin))
+        own = difference_sd(chosen, runner_up, spreads) / chosen.latency_s
         if margin < own:
             yield Doubt("order", runner_up, margin, own)
