@@ -91,7 +91,8 @@ class AxiUnit(Component):
             allowed: Any = Const(int(register.writable))
             if register is control:
                 allowed = reset | Mux(start, runnable, ~unit.busy)
-                m.d.comb += soft_reset.eq(here & reset)
+                # registered: it goes to every register of the unit
+                m.d.sync += soft_reset.eq(here & reset)
                 refused = here & start & ~allowed
             elif any(field.kind == "setting" for field in register.fields):
                 allowed = ~unit.busy

@@ -27,7 +27,7 @@ class Lane(Component):
 
     Latency: `parameters.lane_schedule.latency` cycles from `inputs` to `outputs`.
     Throughput: one parameter in `parameters.lane_schedule.interval` cycles. (float32, flushed
-    subnormals: baseline 48 and 48, pipelined 39 and 1, compact 50 and 8.)
+    subnormals: baseline 48 and 48, pipelined 42 and 1, compact 50 and 8.)
 
     While nothing is in flight, the schedule waits for an input. A constant or the switch may change
     only then.

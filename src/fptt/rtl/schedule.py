@@ -30,7 +30,7 @@ class Schedule:
         delay: operator -> cycles from that choice until the result can be read.
         interval: initiation interval, cycles.
         latency: cycles until the results are offered at the lane's output.
-        registered: operators that are shared; a register holds what their multiplexers choose.
+        registered: operators with a register in front of their operands.
     """
 
     operations: tuple[Operation, ...]
@@ -79,8 +79,8 @@ class Schedule:
             >>> from fptt.rtl.parameters import UnitParameters
             >>> print(UnitParameters(regularise=False).lane_schedule.table)
             start ready operator      operation
-                0     3 multiplier 0  step = lr * grad
-                3     8 adder 0       param_out = param - step
+                0     4 multiplier 0  step = lr * grad
+                4     9 adder 0       param_out = param - step
         """
         lines = [f"{'start':>5} {'ready':>5} {'operator':<13} operation"]
         for operation in sorted(self.operations, key=lambda o: self.start[o.result]):
@@ -122,7 +122,10 @@ def make_schedule(
     needed = Counter(operation.operator for operation in operations)
     count = needed if operators is None else operators
     interval = max(-(-needed[kind] // count[kind]) for kind in needed)
-    registered = frozenset(kind for kind in needed if needed[kind] > count[kind])
+    # what multiplexers choose; and the way to the multipliers, whose blocks lie far from all else
+    registered = frozenset(
+        kind for kind in needed if needed[kind] > count[kind] or kind == "multiplier"
+    )
     delay = {kind: cycles + (kind in registered) for kind, cycles in latency.items()}
     way = _longest_ways(operations, delay)
     order = sorted(operations, key=lambda o: -way[o.result])

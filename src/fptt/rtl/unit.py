@@ -26,7 +26,7 @@ def cycles(parameters: UnitParameters, count: int) -> int:
 
     Example:
         >>> cycles(UnitParameters(lanes=4, schedule="pipelined", depth=16963), 67_850)
-        17005
+        17008
     """
     if count == 0:
         return 1
