@@ -7,7 +7,8 @@ import pytest
 
 from fptt import cli
 from fptt.program.opspec import FUNCTION_CLASSES
-from fptt.soc.constants import NAMES
+from fptt.soc.constants import NAMES, load_constants
+from fptt.soc.datafile import FOLDER
 from fptt.soc.validation import MEASURED
 
 
@@ -101,6 +102,34 @@ def test_calibration_as_json(capsys, tmp_path):
     assert found["spreads"].keys() == {*FUNCTION_CLASSES, "total"}
 
 
+def test_calibration_of_another_chip(capsys, tmp_path):
+    """A chip with a larger cache: the file says so, and the chip is then one that was measured."""
+    text = (FOLDER / "chips/published.toml").read_text()
+    before = "[l2_kib]\nvalue = 512"
+    assert before in text
+    chip, out = tmp_path / "chip.toml", tmp_path / "constants.toml"
+    chip.write_text(text.replace(before, "[l2_kib]\nvalue = 1024"))
+    code, _, _ = run(capsys, "--calibrate", str(MEASURED), "--chip", str(chip), "--out", str(out))
+    assert code == 0
+    assert load_constants(out).measured.conditions["l2_kib"] == 1024
+    sd = {}
+    for constants in ((), ("--constants", str(out))):
+        words = (
+            "--workload",
+            "published",
+            "--chip",
+            str(chip),
+            "--design",
+            "4x4-1",
+            "--parts",
+            "784",
+        )
+        code, text, _ = run(capsys, *words, "--json", *constants)
+        assert code == 0
+        sd[bool(constants)] = json.loads(text)[0]["uncertainty"]
+    assert sd[True] < sd[False]
+
+
 def test_what_if(capsys):
     code, out, _ = run(capsys, "--what-if", "--json")
     assert code == 0
@@ -121,6 +150,8 @@ def test_what_if(capsys):
     [
         (("--validate", "--cores", "4"), "--cores has no effect with --validate"),
         (("--what-if", "--design", "8x8-1"), "--design has no effect with --what-if"),
+        (("--steps", "0"), "--steps is 0; give a whole number of at least 1"),
+        (("--parts", "\u0663"), "give whole numbers from 1"),
         (("--calibrate", "x.csv"), "--calibrate needs --out FILE"),
         (("--calibrate", "x.csv", "--out", "y"), "cannot read measurements x.csv"),
         (("--measurements", "x.csv"), "--measurements has an effect with --validate only"),

@@ -213,7 +213,7 @@ def _of_model(
     from fptt import cli_chip_model as model
 
     if calibrate is not None:
-        option, honoured = "--calibrate", {"calibrate", "out"}
+        option, honoured = "--calibrate", {"calibrate", "out", "chip"}
     elif validate:
         option, honoured = "--validate", {"validate", "measurements", "constants"}
     else:
@@ -221,7 +221,7 @@ def _of_model(
     given.without_effect(context, option, set(context.params) - honoured - {"as_json"})
     constants = context.params["constants"]
     if calibrate is not None:
-        model.calibrate(calibrate, out, _command(context), as_json)
+        model.calibrate(calibrate, out, context.params["chip"], _command(context), as_json)
     elif validate:
         model.validate(measurements, constants, as_json)
     else:

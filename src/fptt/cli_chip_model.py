@@ -28,10 +28,11 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
         show(table)
 
 
-def calibrate(measurements: Path, out: Path | None, command: str, as_json: bool) -> None:
+def calibrate(measurements: Path, out: Path | None, chip: str, command: str, as_json: bool) -> None:
     """Fits the model's constants to measurements of one's own and writes them."""
     from fptt.errors import InputError
     from fptt.report import cycle_tables
+    from fptt.soc.chip import load_chip
     from fptt.soc.constants import NAMES, constants_text
     from fptt.soc.measurements import read_measurements
     from fptt.soc.validation import calibrated
@@ -40,7 +41,7 @@ def calibrate(measurements: Path, out: Path | None, command: str, as_json: bool)
     if out is None:
         raise InputError("--calibrate needs --out FILE, where the constants go")
     measured = read_measurements(measurements)
-    constants = calibrated(measured, source=str(measurements))
+    constants = calibrated(measured, load_chip(chip), source=str(measurements))
     write_atomically(out, constants_text(constants, command).encode())
     if as_json:
         values = {name: getattr(constants, name) for name in NAMES}

@@ -196,6 +196,8 @@ def several_parts(text: str | None, rule: str, steps: int, trained: int | None =
         return list(dict.fromkeys(given.number_list(text)))
     if rule == "bptt":
         return [1]
+    if steps < 1:
+        raise InputError(f"--steps is {steps}; give a whole number of at least 1")
     found = [k for k in exploring.PARTS if k <= steps]
     if len(found) < len(exploring.PARTS):
         left = ", ".join(str(k) for k in exploring.PARTS if k > steps)

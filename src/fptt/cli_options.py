@@ -271,7 +271,7 @@ def number_list(text: str, option: str = "--parts") -> list[int]:
         values = [int(item) for item in text.split(",")]
     except ValueError:
         values = []
-    if not values or min(values) < 1:
+    if not values or min(values) < 1 or not text.isascii():
         raise InputError(f"{option} is {text!r}; give whole numbers from 1, such as 28 or 1,7,28")
     return values
 

@@ -259,6 +259,7 @@ def rows(
         if only_front and not best:
             continue
         plain = point.as_json()
+        classes = {function: round(value) for function, value in point.classes.items()}
         own = {
             name: plain[name]
             for name in (
@@ -272,12 +273,12 @@ def rows(
                 "cores": point.cores,
                 "parts": point.parts,
                 "function": function,
-                "cycles": round(value),
+                "cycles": value,
                 "seconds": value / point.clock_hz,
                 **own,
                 "uncertainty": point.uncertainty,
                 "front": best,
             }
-            for function, value in (*point.classes.items(), ("total", point.cycles["total"]))
+            for function, value in (*classes.items(), ("total", sum(classes.values())))
         ]
     return found
