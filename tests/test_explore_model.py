@@ -103,15 +103,15 @@ def test_calibration_as_json(capsys, tmp_path):
 
 
 def test_calibration_of_another_chip(capsys, tmp_path):
-    """A chip with a larger cache: the file says so, and the chip is then one that was measured."""
+    """A chip with a narrower bus: the file says so, and the chip is then one that was measured."""
     text = (FOLDER / "chips/published.toml").read_text()
-    before = "[l2_kib]\nvalue = 512"
+    before = "[bus_bits]\nvalue = 128"
     assert before in text
     chip, out = tmp_path / "chip.toml", tmp_path / "constants.toml"
-    chip.write_text(text.replace(before, "[l2_kib]\nvalue = 1024"))
+    chip.write_text(text.replace(before, "[bus_bits]\nvalue = 64"))
     code, _, _ = run(capsys, "--calibrate", str(MEASURED), "--chip", str(chip), "--out", str(out))
     assert code == 0
-    assert load_constants(out).measured.conditions["l2_kib"] == 1024
+    assert load_constants(out).measured.conditions["bus_bits"] == 64
     sd = {}
     for constants in ((), ("--constants", str(out))):
         words = (
@@ -122,7 +122,7 @@ def test_calibration_of_another_chip(capsys, tmp_path):
             "--design",
             "4x4-1",
             "--parts",
-            "784",
+            "1",
         )
         code, text, _ = run(capsys, *words, "--json", *constants)
         assert code == 0
