@@ -306,6 +306,21 @@ def test_busy_and_reset():
     with_host(p, bench, share=0.8)
 
 
+def test_a_start_clears_done():
+    """A host that polls `done` must not take the last run for this one."""
+    p = UnitParameters(lanes=1, schedule="baseline", dtype="bfloat16", depth=16)
+
+    async def bench(host):
+        await host.configure(p, Constants.of(p, 0.05, 0.3), p.capacity)
+        for _ in range(2):
+            await host.write("CONTROL", start=1, regularise=1)
+            assert await host.read("STATUS") == {"busy": 1, "done": 0, "error": 0}
+            while not (await host.read("STATUS"))["done"]:
+                pass
+
+    with_host(p, bench)
+
+
 @pytest.mark.parametrize(("lanes", "depth"), [(1, 1), (1, 5), (3, 3), (8, 1024)])
 def test_addresses_are_distinct_and_in_the_table(lanes, depth):
     p = UnitParameters(lanes=lanes, depth=depth)

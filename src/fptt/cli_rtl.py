@@ -98,7 +98,11 @@ def rtl(
     )
     wanted: tuple[str, ...] = ()
     if synthesis:
-        wanted = tuple(targets.split(",")) if targets else hardware.available_targets()
+        wanted = (
+            hardware.available_targets()
+            if targets is None
+            else tuple(name.strip() for name in targets.split(","))
+        )
         if not wanted:
             raise InputError(
                 "no tool of synthesis is installed: pip install 'fptt[hardware]', or give "

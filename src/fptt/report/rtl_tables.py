@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from fptt.report.tables import plain_table
+from fptt.rtl.parameters import PUBLISHED_PARAMETERS
 
 if TYPE_CHECKING:
     from fptt.deploy.hardware import GeneratedUnit
@@ -51,6 +52,12 @@ def units(
             else f"; the published at {published_mhz:.0f} MHz"
         )
     )
+    capacity = first.lanes * first.depth
+    if capacity < PUBLISHED_PARAMETERS:
+        yield (
+            f"these banks hold {capacity:,} parameters; cycles are those of banks that hold all "
+            f"(--depth {-(-PUBLISHED_PARAMETERS // first.lanes)}), and filling them comes on top"
+        )
     if "osu018" in names:
         yield "area: without the banks' memories"
 

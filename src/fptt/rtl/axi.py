@@ -116,6 +116,8 @@ class AxiUnit(Component):
             m.d.sync += [fields["STATUS.done"].eq(0), fields["STATUS.error"].eq(0)]
         with m.Else():
             # what happens wins over its being cleared
+            with m.If(unit.start):
+                m.d.sync += fields["STATUS.done"].eq(0)
             with m.If(unit.done):
                 m.d.sync += fields["STATUS.done"].eq(1)
             with m.If(refused):

@@ -29,6 +29,10 @@ _STAGES = {
 }
 
 
+#: rows of all banks: 16 MiB in float32. What trains more parameters keeps them outside
+_MOST_ROWS = 1 << 20
+
+
 @dataclass(frozen=True)
 class UnitParameters:
     """How an FPTT unit is built.
@@ -65,7 +69,7 @@ class UnitParameters:
 
     def __post_init__(self) -> None:
         self._check_range("lanes", self.lanes, 1, 64)
-        self._check_range("depth", self.depth, 1, 1 << 24)
+        self._check_range("depth", self.depth, 1, _MOST_ROWS // max(self.lanes, 1))
         if self.schedule not in OPERATORS:
             raise InputError(
                 f"schedule={self.schedule!r} is not known; give one of {', '.join(OPERATORS)}"

@@ -117,7 +117,13 @@ def register_map(parameters: UnitParameters) -> dict[str, Register]:
             0x14,
             (
                 Field("busy", 0, 1, "status", "a run is on"),
-                Field("done", 1, 1, "sticky", "a run has ended; also the output `interrupt`"),
+                Field(
+                    "done",
+                    1,
+                    1,
+                    "sticky",
+                    "a run has ended; a start clears it; also the output `interrupt`",
+                ),
                 Field("error", 2, 1, "sticky", "a start while busy, or with COUNT above capacity"),
             ),
         ),

@@ -70,6 +70,16 @@ class Ecp5:
     seed: int = 1
     target_mhz: float = 100.0
 
+    def __post_init__(self) -> None:
+        if self.size not in ("25k", "45k", "85k"):
+            raise InputError(f"size is {self.size!r}; choose 25k, 45k or 85k")
+        if self.speed not in (6, 7, 8):
+            raise InputError(f"speed is {self.speed!r}; choose 6 (slowest), 7 or 8")
+        if not 0 <= self.seed < 1 << 31:
+            raise InputError(
+                f"seed is {self.seed!r}; give a whole number from 0 to {(1 << 31) - 1}"
+            )
+
     def __str__(self) -> str:
         return f"LFE5U-{self.size[:-1]}F-{self.speed} {self.package}, seed {self.seed}"
 

@@ -7,6 +7,7 @@ in time, so all of them give the same bits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf, isfinite
 
 import numpy as np
 
@@ -44,8 +45,10 @@ class Constants:
             >>> hex(Constants.of(UnitParameters(), lr=0.5, alpha=0.25).ita)
             '0x40000000'
         """
-        if not alpha > 0:
+        if not 0 < alpha < inf:
             raise InputError(f"alpha={alpha}: give a number above 0, as 1 / (2 alpha) is needed")
+        if not isfinite(lr):
+            raise InputError(f"lr={lr}: give a finite number")
         values = np.array([lr, lr * alpha, alpha, 1 / (2 * alpha)], np.float64)
         return cls(*(int(bits) for bits in parameters.format.encode(values, parameters.subnormals)))
 
