@@ -66,7 +66,7 @@ def any_bits(parameters, rng, count):
     [
         ({"lanes": 0}, r"^lanes=0: give a whole number from 1 to 64$"),
         ({"lanes": True}, r"^lanes=True: give a whole number from 1 to 64$"),
-        ({"depth": 1.5}, r"^depth=1\.5: give a whole number from 1 to 16777216$"),
+        ({"depth": 1.5}, r"^depth=1\.5: give a whole number from 1 to 1048576$"),
         (
             {"schedule": "fast"},
             r"^schedule='fast' is not known; give one of baseline, pipelined, compact$",
