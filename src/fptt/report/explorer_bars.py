@@ -10,8 +10,8 @@ from bokeh.models.annotations.legends import LegendItem
 from bokeh.models.widgets import Select
 
 from fptt.report import explorer_scripts as scripts
-from fptt.report.explorer_plots import add_legend, base_plot, classes
-from fptt.report.plots import COLOURS
+from fptt.report.explorer_plots import add_legend, classes
+from fptt.report.plots import COLOURS, base_plot
 from fptt.soc.explore import Point
 
 

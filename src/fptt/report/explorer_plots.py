@@ -21,11 +21,10 @@ from bokeh.models import (
 from bokeh.models.annotations.labels import LabelSet
 from bokeh.models.annotations.legends import Legend, LegendItem
 from bokeh.models.widgets import Select
-from bokeh.plotting import figure
 
 from fptt.report import explorer_scripts as scripts
 from fptt.report.chip_tables import seconds
-from fptt.report.plots import COLOURS, apart, plain, ramp
+from fptt.report.plots import COLOURS, apart, base_plot, plain, ramp
 from fptt.soc.explore import FIGURES, RESOURCES, Point
 from fptt.soc.pareto import front as front_of
 
@@ -50,24 +49,6 @@ _HEIGHT = 560
 #: pixels between the labels of lines, and the ratio of values that are far enough apart for two
 _LABEL_WIDTH = 140
 _NEAR = 1.12
-
-
-def base_plot(**options: Any) -> Any:
-    """A figure as those of this page look."""
-    plot = figure(
-        sizing_mode="stretch_width",
-        tools="pan,box_zoom,wheel_zoom,reset,save",
-        **options,
-    )
-    plot.toolbar.logo = None
-    plot.toolbar.active_scroll = None
-    plot.toolbar.autohide = True
-    for axis in plot.axis:
-        axis.axis_label_text_font_style = "normal"
-        axis.axis_label_text_font_size = "13px"
-        axis.major_label_text_font_size = "12px"
-    plot.grid.grid_line_alpha = 0.5
-    return plot
 
 
 def add_legend(plot: Any, items: list[LegendItem]) -> None:

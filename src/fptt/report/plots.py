@@ -42,13 +42,11 @@ def plain(text: str) -> str:
     return text
 
 
-def _figure(metric: str, x_label: str, **options: Any) -> Any:
+def base_plot(**options: Any) -> Any:
+    """A figure as all of ours look."""
     plot = figure(
-        height=_HEIGHT,
         sizing_mode="stretch_width",
         tools="pan,box_zoom,wheel_zoom,reset,save",
-        x_axis_label=x_label,
-        y_axis_label=axis_label(metric),
         **options,
     )
     plot.toolbar.logo = None
@@ -59,6 +57,13 @@ def _figure(metric: str, x_label: str, **options: Any) -> Any:
         axis.axis_label_text_font_size = "13px"
         axis.major_label_text_font_size = "12px"
     plot.grid.grid_line_alpha = 0.5
+    return plot
+
+
+def _figure(metric: str, x_label: str, **options: Any) -> Any:
+    plot = base_plot(
+        height=_HEIGHT, x_axis_label=x_label, y_axis_label=axis_label(metric), **options
+    )
     if metric == "test_loss":
         plot.yaxis.formatter = NumeralTickFormatter(format="0.[0000000]")
     elif metric == "test_perplexity":
