@@ -2,7 +2,8 @@
 
 The array (one product at a time, started by core 0):
 
-    cycles = call + max(rows of tiles that its DMA moves, weighted; tiles x passing through)
+    cycles = call + max(rows of tiles that its DMA moves, weighted; bits over the bus;
+                        tiles x rows that pass through)
 
 A loop over e elements on n cores, with m = ceil(e / n) of the elements on the busiest core. Core c
 has the elements c, c + n, ...: all cores write to the same cache lines.
