@@ -145,7 +145,8 @@ def published(
     """The work of the published program: one LSTM, a readout, SGD with R(t), no auxiliary loss.
 
     Its backward pass goes through the pairs (t, t) and (t, t - 1) of a part, 2S - 1 of them in S
-    steps: the mistake that docs/learning.md describes, with 7/4 of the exact weight gradients.
+    steps. The path of the gradient through the cell state ends after one step: exact up to S = 2
+    only, and up to 7/4 of the exact weight gradients.
 
     Args:
         parts: K; the sequence is cut as everywhere, into parts that differ by at most one step.
