@@ -112,7 +112,7 @@ class Workload:
 
 #: elements of the published program, by kind: operations, transcendental functions, accesses.
 #: column: the sum of a column over a batch of four, averaged and accumulated. update: theta, lambda
-#: and m as in docs/learning.md, and g = 0
+#: and m as in `fptt_update` (program/opset/updates.py), and g = 0
 ELEMENTS: Mapping[str, tuple[float, float, float]] = {
     "multiply": (1, 0, 3),
     "multiply_add": (2, 0, 4),
