@@ -111,7 +111,7 @@ def test_calibration_of_another_chip(capsys, tmp_path):
     chip.write_text(text.replace(before, "[bus_bits]\nvalue = 64"))
     code, _, _ = run(capsys, "--calibrate", str(MEASURED), "--chip", str(chip), "--out", str(out))
     assert code == 0
-    assert load_constants(out).measured.conditions["bus_bits"] == 64
+    assert load_constants(out).measured.others["bus_bits"] == 64
     sd = {}
     for constants in ((), ("--constants", str(out))):
         words = (

@@ -487,7 +487,7 @@ def test_scalars_in_hardware_that_were_measured_need_no_assumption():
     """Calibrated on a chip without emulation, its loops are priced by the constants."""
     chip = load_chip().with_(emulated_bf16=False)
     known = calibrate(MEASUREMENTS, chip)
-    assert not known.measured.conditions["emulated_bf16"]
+    assert not known.measured.others["emulated_bf16"]
     found = cycles(chip.with_(mesh=4, cores=1), published(28), known)
     assert found["Sigmoid"] == pytest.approx(3 * 784 * 512 * known.sigmoid)
 

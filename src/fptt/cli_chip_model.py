@@ -22,7 +22,13 @@ def validate(measurements: Path | None, constants: Path | None, as_json: bool) -
         print_json([{**asdict(cell), "error": cell.error} for cell in (*cells, *unseen)])
         return
     tables = cycle_tables.validation(
-        cells, unseen, errors(cells), errors(unseen), dominant(cells), outside(known), known.source
+        cells,
+        unseen,
+        errors(cells),
+        errors(unseen),
+        dominant(cells),
+        outside(measured, known),
+        known.source,
     )
     for table in tables:
         show(table)

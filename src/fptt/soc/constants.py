@@ -16,6 +16,7 @@ from fptt.errors import InputError
 from fptt.program.opspec import FUNCTION_CLASSES
 from fptt.soc.chip import load_chip
 from fptt.soc.datafile import FOLDER, known_keys, read_toml
+from fptt.soc.workload import ELEMENTS
 
 #: what calibration wrote
 CALIBRATED = FOLDER / "calibrated.toml"
@@ -41,17 +42,17 @@ def _constant(unit: str, meaning: str, guess: float, spread: float = 3.0) -> Any
 
 
 @dataclass(frozen=True)
-class Measured:
+class Conditions:
     """The chips on which the constants were measured: by default the published ones.
 
     Attributes:
         cores, meshes: the numbers of cores and the sides of the array that occurred.
-        conditions: key of `fptt.soc.chip.Chip` -> its value; what else decides about time.
+        others: key of `fptt.soc.chip.Chip` -> its value; what else decides about time.
     """
 
     cores: tuple[int, ...] = (1, 4, 10)
     meshes: tuple[int, ...] = (4, 8)
-    conditions: Mapping[str, Any] = field(
+    others: Mapping[str, Any] = field(
         default_factory=lambda: {key: getattr(load_chip(), key) for key in CONDITIONS}
     )
 
@@ -108,7 +109,7 @@ class Constants:
     )
     spreads: Mapping[str, float] = field(default_factory=dict)
     covariance: tuple[tuple[float, ...], ...] = ()
-    measured: Measured = field(default_factory=lambda: Measured())
+    measured: Conditions = field(default_factory=Conditions)
     source: str = "guesses"
 
     @cached_property
@@ -116,10 +117,11 @@ class Constants:
         """What an element costs of loops that nobody measured: least squares over those that were,
         whose elements have 1 to 13 additions and multiplications, and 3 to 8 accesses.
         """
-        from fptt.soc.workload import ELEMENTS
-
-        known = [name for name, (_, transcendental, _) in ELEMENTS.items() if not transcendental]
-        known = [name for name in known if ELEMENTS[name][0]]
+        known = [
+            name
+            for name, (operations, transcendental, _) in ELEMENTS.items()
+            if operations and not transcendental
+        ]
         counts = np.array([(ELEMENTS[name][0], ELEMENTS[name][2]) for name in known])
         cycles = np.array([getattr(self, name) for name in known])
         # relative errors count, not absolute ones
@@ -229,7 +231,7 @@ def _read_covariance(path: Path, given: object) -> tuple[tuple[float, ...], ...]
     return tuple(map(tuple, found.tolist()))
 
 
-def _read_measured(path: Path, given: Mapping[str, Any]) -> Measured:
+def _read_measured(path: Path, given: Mapping[str, Any]) -> Conditions:
     known_keys(path, "measured.", given, ("cores", "meshes", *CONDITIONS))
     for key in ("cores", "meshes"):
         numbers = given[key]
@@ -240,7 +242,7 @@ def _read_measured(path: Path, given: Mapping[str, Any]) -> Measured:
         load_chip().with_(**conditions)
     except InputError as error:
         raise InputError(f"{path}: measured: {error}") from None
-    return Measured(tuple(given["cores"]), tuple(given["meshes"]), conditions)
+    return Conditions(tuple(given["cores"]), tuple(given["meshes"]), conditions)
 
 
 def _positive(value: object) -> bool:
@@ -274,7 +276,7 @@ def constants_text(constants: Constants, command: str) -> str:
     lines += [f'"{name}" = {constants.spreads[name]:.4f}' for name in (*FUNCTION_CLASSES, "total")]
     lines += ["", "# the chips", "[measured]"]
     lines += [f"{key} = {list(getattr(measured, key))}" for key in ("cores", "meshes")]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in measured.conditions.items()]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in measured.others.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ at a rate that does not depend on the number of cores.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import ceil, exp
 
 from fptt.program.opspec import FUNCTION_CLASSES
@@ -163,7 +164,12 @@ def _missing(chip: Chip, workload: Workload) -> float:
     used again after F m misses, 1 - exp(-m F / C) are gone, which is m.
     """
     numbers = 4 * workload.parameters + workload.part_numbers
-    ratio = numbers * DATA_TYPES[chip.data_type] / 8 / (chip.l2_kib * 1024)
+    return _fixed_point(numbers * DATA_TYPES[chip.data_type] / 8 / (chip.l2_kib * 1024))
+
+
+@lru_cache(maxsize=1024)
+def _fixed_point(ratio: float) -> float:
+    """The largest m with m = 1 - exp(-m ratio). Every loop of an update asks for it."""
     share = 1.0
     for _ in range(200):
         share = 1 - exp(-share * ratio)

@@ -54,20 +54,22 @@ def uncertainty(chip: Chip, workload: Workload, constants: Constants | None = No
     parts = [
         # classes may be wrong together
         max(classes, whole),
-        total * _of_constants(chip, workload, known),
+        total * _of_constants(chip, workload, known, total),
         *_of_the_law(chip, workload, known, by_function),
         *_of_assumptions(chip, workload, known, by_function),
     ]
     return float(np.hypot.reduce(parts)) / total
 
 
-def _of_constants(chip: Chip, workload: Workload, known: Constants) -> float:
+def _of_constants(chip: Chip, workload: Workload, known: Constants, total: float) -> float:
     """Of the total's logarithm, from the constants' covariance."""
     if not known.covariance:
         return 0.0
-    base = cycles(chip, workload, known)["total"]
     slopes = np.array(
-        [log(cycles(chip, workload, _moved(known, name))["total"] / base) / _STEP for name in NAMES]
+        [
+            log(cycles(chip, workload, _moved(known, name))["total"] / total) / _STEP
+            for name in NAMES
+        ]
     )
     return float(np.sqrt(max(slopes @ np.array(known.covariance) @ slopes, 0.0)))
 
@@ -106,7 +108,7 @@ def _of_assumptions(
     chip: Chip, workload: Workload, known: Constants, by_function: dict[str, float]
 ) -> list[float]:
     """Where the chip is not the one that was measured."""
-    other = {key for key, value in known.measured.conditions.items() if getattr(chip, key) != value}
+    other = {key for key, value in known.measured.others.items() if getattr(chip, key) != value}
     array = sum(by_function[name] for name in _ARRAY)
     loops = by_function["total"] - array
     assumed = sum(

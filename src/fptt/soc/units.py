@@ -70,7 +70,7 @@ def unit_loop(chip: Chip, task: Task, call: float) -> float | None:
 
 def in_hardware(chip: Chip, constants: Constants) -> bool:
     """Whether a chip computes scalars in hardware, and the constants are of one that does not."""
-    return not chip.emulated_bf16 and bool(constants.measured.conditions["emulated_bf16"])
+    return not chip.emulated_bf16 and bool(constants.measured.others["emulated_bf16"])
 
 
 def unit_element(chip: Chip, task: Task, constants: Constants) -> float | None:

@@ -131,19 +131,20 @@ def _without(
     return compare(unseen, calibrate(seen, chip), chip, name) if seen else []
 
 
-def outside(constants: Constants) -> list[Outside]:
-    """What was published of our chips in seconds, without being used for calibration."""
-    used = {"4x4-1"}
-    return [
-        Outside(row.name, parts, seconds, found["total"] / chip.clock_hz, spread)
-        for row in published_measurements().times
-        if row.chip and row.chip not in used
-        for chip in [load_chip(row.chip)]
-        for parts, seconds in row.seconds.items()
-        for work in [published(parts)]
-        for found in [cycles(chip, work, constants)]
-        for spread in [uncertainty(chip, work, constants)]
-    ]
+def outside(measured: Iterable[Measured], constants: Constants) -> list[Outside]:
+    """What was published of our chips in seconds, of designs that are not among the measured."""
+    used = {point.design for point in measured}
+    found = []
+    for row in published_measurements().times:
+        if not row.chip or row.chip in used:
+            continue
+        chip = load_chip(row.chip)
+        for parts, seconds in row.seconds.items():
+            work = published(parts)
+            predicted = cycles(chip, work, constants)["total"] / chip.clock_hz
+            spread = uncertainty(chip, work, constants)
+            found.append(Outside(row.name, parts, seconds, predicted, spread))
+    return found
 
 
 def errors(cells: Iterable[Cell]) -> dict[str, Errors]:

@@ -101,7 +101,7 @@ def what_if(programs: dict[int, Program], constants: Constants | None = None) ->
     """Every change of `changes`, in seconds.
 
     Args:
-        programs: K -> our program of the published workload (`published_workload_program`).
+        programs: K -> our program of the published workload, for each of `PARTS`.
         constants: of the model; those that come with the package, if None.
     """
     ours = {parts: of_program(program) for parts, program in programs.items()}
@@ -112,7 +112,7 @@ def what_if(programs: dict[int, Program], constants: Constants | None = None) ->
         spent = {k: cycles(change.chip, work[k], constants) for k in programs}
         seconds = {k: spent[k]["total"] / change.chip.clock_hz for k in programs}
         first = found[0].seconds if found else seconds
-        middle = spent[PARTS[1]] if PARTS[1] in spent else next(iter(spent.values()))
+        middle = spent[PARTS[1]]
         found.append(
             Outcome(
                 change,
